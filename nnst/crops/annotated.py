@@ -1,0 +1,79 @@
+"""The pictures that truth files list, planned as inputs, each with its annotation."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from nnst import imglab, records
+from nnst.errors import ImageError, InputError
+from nnst.records import Annotation
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedPictures:
+    """Pictures with truth. `inputs` (records.INPUTS) are relative to `source`."""
+
+    source: str
+    inputs: pa.Table
+    truth: Mapping[str, Annotation]  # by the input's `image`
+    warnings: tuple[str, ...]
+
+
+def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> AnnotatedPictures:
+    """Every picture that the imglab files list; one that cannot be opened has a reason.
+
+    Raises InputError when no picture is listed or none can be opened, and when two of the files
+    list the same picture.
+    """
+    datasets = [imglab.read(path, allow_outside=allow_outside) for path in paths]
+    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    source = os.path.commonpath(folders)
+    truth: dict[str, Annotation] = {}
+    rows: list[dict[str, Any]] = []
+    for dataset, folder in zip(datasets, folders, strict=True):
+        for image in dataset.images:
+            row = _row(source, folder, dataset, image)
+            if row["image"] in truth:
+                what = f"{row['image']} is listed by two of the truth files"
+                raise InputError(what, "put its boxes into one of them")
+            truth[row["image"]] = imglab.annotation(image)
+            rows.append(row | {"shard": len(rows) // shard_images})
+    _check(", ".join(map(str, paths)), rows)
+    warnings = tuple(warning for dataset in datasets for warning in dataset.warnings)
+    inputs = pa.Table.from_pylist(rows, schema=records.INPUTS)
+    return AnnotatedPictures(source, inputs, truth, warnings)
+
+
+def _row(source: str, folder: str, dataset: imglab.Dataset, image: imglab.Image) -> dict[str, Any]:
+    name = _relative(os.path.join(folder, image.file), source)
+    row: dict[str, Any] = {"image": name, "container": name, "offset": -1, "bytes": 0, "stamp": ""}
+    try:
+        path = os.path.abspath(dataset.resolve(image))
+        state = os.stat(path)
+    except ImageError as error:
+        return row | {"reason": error.reason}
+    except OSError:
+        return row | {"reason": "unreadable"}
+    where = {"container": _relative(path, source), "bytes": state.st_size}
+    return row | where | {"stamp": str(state.st_mtime_ns), "reason": None}
+
+
+def _relative(path: str, source: str) -> str:
+    return os.path.relpath(path, source).replace(os.sep, "/")
+
+
+def _check(names: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise when nothing could come of it."""
+    if not rows:
+        raise InputError(f"{names} lists no picture", "draw boxes with imglab first")
+    if all(row["reason"] is not None for row in rows):
+        why = f"{rows[0]['image']}: {records.REASONS[rows[0]['reason']]}"
+        raise InputError(
+            f"none of the {len(rows)} pictures of {names} can be opened ({why})",
+            "put the pictures where the file says, relative to its own folder",
+        )

@@ -1,0 +1,66 @@
+"""Near-duplicate pictures as groups, and a split between training and validation that keeps them
+together: pictures that look alike on both sides would make a model look better than it is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+NEAR_DUPLICATE_BITS = 6  # of the 64 of a perceptual hash
+
+
+def near_duplicate_groups(image_ids: Sequence[str], hashes: Sequence[int]) -> list[str]:
+    """For each picture the least image id of its group: pictures joined, directly or through
+    others, by the same content or by perceptual hashes at most NEAR_DUPLICATE_BITS apart."""
+    parent = list(range(len(image_ids)))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    words = np.array(hashes, dtype=np.uint64)
+    for index in range(len(image_ids)):
+        distance = np.bitwise_count(words[:index] ^ words[index])
+        for near in np.flatnonzero(distance <= NEAR_DUPLICATE_BITS):
+            parent[root(index)] = root(int(near))
+    least: dict[int, str] = {}
+    for index, image_id in enumerate(image_ids):
+        top = root(index)
+        least[top] = min(image_id, least.get(top, image_id))
+    return [least[root(index)] for index in range(len(image_ids))]
+
+
+def split_groups(groups: Sequence[str], validation_share: float) -> dict[str, str]:
+    """For each group "train" or "validation", by the hash of its name.
+
+    So a picture stays where it is when others are added. With two groups or more neither side is
+    empty; with one, all is for training.
+    """
+    places = {group: _place(group) for group in sorted(set(groups))}
+    split = {group: side_of(group, validation_share) for group in places}
+    if len(places) > 1:
+        if "validation" not in split.values():
+            split[min(places, key=lambda group: places[group])] = "validation"
+        if "train" not in split.values():
+            split[max(places, key=lambda group: places[group])] = "train"
+    return split
+
+
+def side_of(group: str, validation_share: float) -> str:
+    """The side of one group by itself: for pictures so many that no side can stay empty."""
+    return "validation" if _place(group) < validation_share else "train"
+
+
+def _place(group: str) -> float:
+    """A number in [0, 1) that depends on the group's name only."""
+    return seed_of(group, 0) / 2**64
+
+
+def seed_of(text: str, seed: int) -> int:
+    """A 64-bit number that depends on the text and the seed only."""
+    digest = hashlib.sha256(f"{seed}:{text}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")

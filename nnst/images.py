@@ -1,0 +1,245 @@
+"""Bytes <-> RGB pixels: the only module that knows BGR, transparency and how decoders fail.
+
+A picture is decoded as it is stored; EXIF's orientation stands in its header, and `upright` obeys
+it. That is how imglab draws: dlib loads a picture without a look at EXIF.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from nnst.errors import ImageError, NnstError
+from nnst.headers import (
+    HEAD,
+    READABLE,
+    SUFFIXES,
+    Header,
+    jpeg,
+    reaches_end,
+    read_header,
+    sniff,
+    tiff,
+)
+from nnst.orientation import boxes_stored, boxes_upright, upright, upright_hw
+
+__all__ = [
+    "HEAD",
+    "READABLE",
+    "SUFFIXES",
+    "Header",
+    "Limits",
+    "Picture",
+    "boxes_stored",
+    "boxes_upright",
+    "check",
+    "content_hash",
+    "decode",
+    "encode_jpeg",
+    "encode_png",
+    "hamming",
+    "perceptual_hash",
+    "read_header",
+    "resize",
+    "sniff",
+    "upright",
+    "upright_hw",
+]
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest picture that is decoded. 2^27 pixels are 384 MiB of RGB."""
+
+    max_bytes: int = 64 * 2**20
+    max_pixels: int = 2**27
+    max_side: int = 65_500  # a JPEG's own limit
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture as stored; `pixels` is (H, W, 3) uint8 RGB and read-only."""
+
+    pixels: Pixels
+    header: Header
+
+
+def decode(data: bytes, limits: Limits = Limits()) -> Picture:
+    """The picture in `data`: the first frame, 8 bits a channel, transparency over white.
+
+    Raises ImageError; a picture that is too large is refused before anything is decoded, and one
+    that lacks a part of its content is `truncated`, never a half picture.
+    """
+    header = check(data, limits)
+    bgr = _decode_bgr(data, header)
+    if header.format == "jpeg":
+        bgr = _whole_jpeg(data, bgr)
+    if bgr is None:
+        reason = "corrupt" if reaches_end(data, header) else "truncated"
+        raise ImageError(reason, f"{header.format} of {header.width} x {header.height} pixels")
+    if bgr.shape != (header.height, header.width, 3):
+        raise ImageError("corrupt", f"decoded to {bgr.shape}, against its header {header}")
+    cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=bgr)  # in place: bgr is RGB from here on
+    bgr.setflags(write=False)
+    return Picture(bgr, header)
+
+
+def check(data: bytes, limits: Limits = Limits()) -> Header:
+    """The header of a picture that may be decoded; raises ImageError. Nothing is decoded here."""
+    if len(data) > limits.max_bytes:
+        raise ImageError("too_many_bytes", f"{len(data)} bytes, the limit is {limits.max_bytes}")
+    header = read_header(data)
+    size = f"{header.width} x {header.height} pixels"
+    if header.width * header.height > limits.max_pixels:
+        raise ImageError("too_many_pixels", f"{size}, the limit is {limits.max_pixels}")
+    if max(header.width, header.height) > limits.max_side:
+        raise ImageError("too_many_pixels", f"{size}, the limit of a side is {limits.max_side}")
+    return header
+
+
+def content_hash(data: bytes) -> str:
+    """The identity of a picture: sha256 of its bytes, 64 hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def perceptual_hash(pixels: Pixels) -> int:
+    """64 bits that change little when a picture is scaled, recompressed or relit.
+
+    Signs of the lowest 8 x 8 frequencies, the mean left out, of a grey 32 x 32 picture against
+    their median (pHash: C. Zauner, Implementation and Benchmarking of Perceptual Image Hash
+    Functions, 2010). Flat pictures give 0.
+    """
+    grey = cv2.cvtColor(resize(pixels, (32, 32)), cv2.COLOR_RGB2GRAY)  # (32, 32)
+    basis = _cosines()  # (8, 32)
+    frequencies = np.round(basis @ grey.astype(np.float64) @ basis.T, 3)  # (8, 8), no last bits
+    bits = frequencies > np.median(frequencies)  # (8, 8)
+    return int.from_bytes(np.packbits(bits).tobytes())
+
+
+def hamming(a: int, b: int) -> int:
+    """In how many bits two hashes differ."""
+    return (a ^ b).bit_count()
+
+
+def resize(pixels: Pixels, hw: tuple[int, int]) -> Pixels:
+    """The picture at another size: averaged where a side shrinks, interpolated where it grows."""
+    smaller = min(hw[0], pixels.shape[0]), min(hw[1], pixels.shape[1])
+    resized: NDArray[Any] = pixels
+    for target, method in ((smaller, cv2.INTER_AREA), (hw, cv2.INTER_LINEAR)):
+        if resized.shape[:2] != target:
+            resized = cv2.resize(resized, target[::-1], interpolation=method)
+    return resized
+
+
+def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
+    """A baseline JPEG with halved chroma; the same pixels give the same bytes."""
+    subsampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, subsampling]
+    return _encode(".jpg", pixels, settings)
+
+
+def encode_png(pixels: Pixels) -> bytes:
+    """A PNG; the same pixels give the same bytes."""
+    return _encode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+
+
+def _encode(suffix: str, pixels: Pixels, settings: list[int]) -> bytes:
+    done, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)
+    if not done:
+        raise NnstError(f"pixels of shape {pixels.shape} cannot be written as {suffix}")
+    return encoded.tobytes()
+
+
+_COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+
+
+def _decode_bgr(data: bytes, header: Header) -> Pixels | None:
+    """What OpenCV makes of the bytes, in BGR and as stored; None where it fails."""
+    if header.format == "tiff" and header.orientation != 1:
+        data = tiff.with_orientation_1(data)
+    if header.alpha:
+        bgra = _imdecode(data, cv2.IMREAD_UNCHANGED)
+        if bgra is not None and bgra.shape[2:] == (4,):
+            if bgra.dtype == np.uint8 or header.format == "png":
+                return _over_white(bgra, premultiplied=header.format == "tiff")
+            # An AVIF of 10 or 12 bits: OpenCV does not say of how many, so its alpha is dropped.
+    return _imdecode(data, _COLOUR)
+
+
+def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        if error.code == cv2.Error.StsNoMem:
+            raise MemoryError(error.err) from error  # this machine's fault, not the picture's
+        return None
+
+
+def _over_white(bgra: NDArray[Any], premultiplied: bool) -> Pixels:
+    """(H, W, 3): what a page shows. The colours below transparent pixels are any rubbish."""
+    bgr = np.empty((*bgra.shape[:2], 3), np.uint8)
+    for top in range(0, len(bgra), 256):  # in strips: 16 bits of a whole picture would be 2 GiB
+        strip = bgra[top : top + 256]  # (h, W, 4)
+        wide = (strip >> 8 if strip.dtype == np.uint16 else strip).astype(np.uint16)
+        colour, alpha = wide[..., :3], wide[..., 3:]
+        if not premultiplied:
+            colour = (colour * alpha + 127) // 255
+        bgr[top : top + 256] = np.minimum(colour + 255 - alpha, 255)
+    return bgr
+
+
+_NOISE = tuple(bytes(i * step % 251 for i in range(64)) for step in (73, 151))
+"""Two runs of bytes that hold no marker, to be read as coded data."""
+
+
+def _whole_jpeg(data: bytes, bgr: Pixels | None) -> Pixels | None:
+    """The picture of a JPEG that holds all of it, with its end marker or without; None if damaged.
+
+    OpenCV gives nothing for a file without its end marker, however whole, and a picture with a grey
+    rest for half a file that has one.
+    """
+    if bgr is None:
+        return None if data.endswith(jpeg.END) else _mended_jpeg(data)
+    if tuple(bgr[-1, -1]) in _FILL and _mended_jpeg(data[: data.rfind(jpeg.END)]) is None:
+        raise ImageError("truncated", "coded data is missing before the end marker")
+    return bgr
+
+
+_FILL = frozenset({(128, 128, 128), (65, 65, 65)})
+"""What libjpeg shows where there is no data, CMYK last. Seldom a real corner."""
+
+
+def _mended_jpeg(data: bytes) -> Pixels | None:
+    """The picture of a JPEG without its end marker, if nothing that followed could change it.
+
+    A decoder that has all its blocks passes over whatever comes before the next marker; one that
+    has not takes it for coded data. So the picture is whole if noise behind it makes no difference,
+    with and without the restart marker that would be due.
+    """
+    data = jpeg.without_padding(data)
+    try:
+        if not jpeg.names_every_coefficient(data):
+            return None
+    except ImageError:
+        return None
+    bgr = _imdecode(data + jpeg.END, _COLOUR)
+    for tail in (*_NOISE, jpeg.next_restart(data) + _NOISE[0]):
+        other = _imdecode(data + tail + jpeg.END, _COLOUR)
+        if bgr is None or other is None or not np.array_equal(bgr, other):
+            return None
+    return bgr
+
+
+@lru_cache(maxsize=1)
+def _cosines() -> NDArray[np.float64]:
+    """(8, 32) frequencies 1 to 8 of the cosine transform of 32 values."""
+    at = np.arange(32) + 0.5
+    return np.cos(np.pi / 32 * np.outer(np.arange(1, 9), at))

@@ -1,0 +1,62 @@
+"""Calibration and threshold of a detector, fitted on pictures that it was not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnst import evaluation
+from nnst.evaluation import JudgedPicture
+
+FEWEST_TRUE = 3  # detections on a logo that a fit needs
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """How raw scores become probabilities, and the least of these that is shown."""
+
+    calibration: tuple[float, float]
+    threshold: float
+
+
+def fit_operating_point(pictures: Sequence[JudgedPicture]) -> OperatingPoint:
+    """Platt scaling, and the threshold with the best F1, of the detections on these pictures.
+
+    The scores must be uncalibrated, of calibration (1, 0). Where fewer than FEWEST_TRUE detections
+    lie on a logo nothing can be fitted: scores stay as they are and the threshold is a half.
+    """
+    scores, is_true, positives = _pooled(pictures)
+    if is_true.sum() < FEWEST_TRUE:
+        return OperatingPoint((1.0, 0.0), 0.5)
+    inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
+    log_odds = np.log(inside) - np.log1p(-inside)
+    slope, offset = evaluation.calibrate(log_odds, is_true)
+    calibrated = 1 / (1 + np.exp(-(slope * log_odds + offset)))
+    threshold = evaluation.best_threshold(calibrated, is_true, positives)
+    return OperatingPoint((slope, offset), float(np.clip(threshold, 0.01, 0.99)))
+
+
+def _pooled(
+    pictures: Sequence[JudgedPicture],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
+    """Scores and truth of the detections of all labels at IoU 0.5, and how many boxes there are."""
+    scores, is_true = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
+    positives = 0
+    for picture in pictures:
+        truth = picture.truth
+        names = set(picture.labels.tolist()) | (set(truth.labels) if truth else set())
+        for name in sorted(names):
+            mine = picture.labels == name
+            boxes, aside = np.zeros((0, 4), np.float32), np.zeros(0, bool)
+            if truth is not None:
+                own = np.array([label == name for label in truth.labels], bool) | truth.ignore
+                boxes, aside = truth.boxes[own], (truth.ignore | truth.difficult)[own]
+            matched = evaluation.match(picture.boxes[mine], picture.scores[mine], boxes, aside, 0.5)
+            judged = ~matched.ignored
+            scores.append(picture.scores[mine][judged])
+            is_true.append(matched.tp[judged])
+            positives += int((~aside).sum())
+    return np.concatenate(scores), np.concatenate(is_true), positives

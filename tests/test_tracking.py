@@ -1,0 +1,545 @@
+"""Records in a real database and on a real server; models registered and found again."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.data import get_source
+
+from nnst import models
+from nnst.errors import InputError, TooManyBad
+from nnst.records import ModelSpec
+from workflows import provenance, tracking
+from workflows.tracking.outbox import Outbox
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = ModelSpec("mlp", ("background", "pare"), window_hw=(8, 12), stride=4, widths=(4,))
+
+
+class Server:
+    """A real MLflow server on loopback that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{port}"
+        self.command = [
+            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
+            *("--backend-store-uri", f"sqlite:///{folder}/server.db"),
+            *("--artifacts-destination", str(folder / "files")),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        quiet["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        self.process = subprocess.Popen(
+            self.command,
+            env=quiet,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise AssertionError("the server does not answer")
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for the module: making MLflow's tables takes two seconds."""
+    return tmp_path_factory.mktemp("here with space")
+
+
+@pytest.fixture
+def here(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with records in its mlruns/."""
+    monkeypatch.chdir(place)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return place
+
+
+@pytest.fixture
+def remote(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Server:
+    """Records on the server, and a cache of this test's own."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return server
+
+
+def model_folder(folder: Path, seed: int) -> tuple[str, str]:
+    """A small model's folder and digest."""
+    return str(folder), models.save(folder, SPEC, models.build(SPEC, seed).state_dict())
+
+
+@pytest.fixture(scope="module")
+def stop(place: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The digests of two versions of the model `stop`, the first of them the champion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        folder = tmp_path_factory.mktemp("models")
+        made = [register(folder, "stop", seed) for seed in (1, 2)]
+    client = MlflowClient(made[0][0].uri)
+    client.set_registered_model_alias("stop", "champion", "1")
+    client.set_registered_model_alias("stop", "challenger", "2")
+    return [digest for _, digest in made]
+
+
+def register(folder: Path, name: str, seed: int) -> tuple[tracking.Run, str]:
+    """A run with a registered model, and the model's digest."""
+    with tracking.start(name, "train", params={}) as run:
+        where, digest = model_folder(folder / f"{name}-{seed}", seed)
+        tracking.register(name, run, where, SPEC, digest, {"ap50": "0.9"})
+    return run, digest
+
+
+def recorded(run: tracking.Run) -> Any:
+    """What MLflow holds of the run, read by a client of our own."""
+    return MlflowClient(run.uri).get_run(run.run_id)
+
+
+def history(run: tracking.Run, key: str) -> list[tuple[int, float]]:
+    """The steps and values of a metric, in order of steps, repeats included."""
+    rows = MlflowClient(run.uri).get_metric_history(run.run_id, key)
+    return sorted((row.step, row.value) for row in rows)
+
+
+# Where records are
+
+
+def test_records_are_by_default_in_mlruns_of_the_current_folder(here: Path) -> None:
+    assert tracking.tracking_uri() == f"sqlite:///{here}/mlruns/mlflow.db"
+    assert tracking.artifact_folder(tracking.tracking_uri()) == f"{here}/mlruns/artifacts"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("sqlite:///here.db", "sqlite:///{here}/here.db"),  # relative: made absolute
+        ("sqlite:////there/x.db", "sqlite:////there/x.db"),
+        ("http://host:5000/", "http://host:5000"),
+        ("postgresql+psycopg2://u:p@host/db", "postgresql+psycopg2://u:p@host/db"),
+    ],
+)
+def test_an_address_that_is_given_is_taken(
+    here: Path, monkeypatch: pytest.MonkeyPatch, given: str, expected: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    assert tracking.tracking_uri() == expected.format(here=here)
+
+
+@pytest.mark.parametrize(
+    "given", ["mlruns", "./mlruns", "file:///tmp/mlruns", "http://", "sqlite://", "ftp://host/x"]
+)
+def test_an_address_that_cannot_hold_records_is_refused_with_what_to_give(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+    with pytest.raises(InputError, match=r"MLFLOW_TRACKING_URI.*unset it"):
+        tracking.tracking_uri()
+
+
+def test_a_submitted_job_does_not_record_in_its_own_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = json.dumps({"metadata": {"job_submission_id": "raysubmit_1"}})
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
+    with pytest.raises(InputError, match="lost with its folder"):
+        tracking.tracking_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://head:5000")
+    assert tracking.tracking_uri() == "http://head:5000"
+
+
+def test_a_server_that_does_not_answer_at_the_start_is_an_input_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")  # discard: closed
+    with pytest.raises(InputError, match="start that server, or unset") as caught:
+        tracking.start("pare", "train", params={})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_an_input_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.db").write_text("this is not SQLite at all")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/x.db")
+    with pytest.raises(InputError, match="not an SQLite database"):
+        tracking.start("pare", "train", params={})
+
+
+def test_importing_tracking_imports_no_mlflow_and_sets_nothing() -> None:
+    code = (
+        "import os, sys; before = dict(os.environ); import workflows.tracking, workflows.ui; "
+        "assert 'mlflow' not in sys.modules and 'torch' not in sys.modules; "
+        "assert dict(os.environ) == before"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_processes_that_meet_in_a_new_folder_share_it_and_say_nothing(tmp_path: Path) -> None:
+    code = (
+        "from workflows import tracking\n"
+        "with tracking.start('pare', 'together', params={'a': 1}) as run:\n"
+        "    run.log_metrics({'loss': 1.0})\n"
+        "assert not run.problems, run.problems\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+    environment["PYTHONPATH"] = str(ROOT)
+    command = [sys.executable, "-c", code]
+    started = [
+        subprocess.Popen(
+            command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    for process in started:
+        assert process.communicate(timeout=120) == (b"", b"")
+        assert process.returncode == 0
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlruns/mlflow.db")
+    experiments = [item for item in client.search_experiments() if item.name == "pare"]
+    assert len(experiments) == 1
+    assert len(client.search_runs([experiments[0].experiment_id])) == 3
+
+
+# Runs
+
+
+def test_a_run_keeps_what_it_is_told(here: Path, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    params = {"window_hw": (22, 75), "augment": {"rotate": 5.0, "flip": False}, "seed": None}
+    with tracking.start("pare", "train", params=params, tags={"stage": "first"}) as run:
+        run.log_metrics({"loss": 0.5, "worst": math.nan, "far": math.inf, "none": None}, step=3)
+        run.log_metrics({"ap50_a b/c\nd": 1.0})
+        run.log_tags({"stage": "second"})
+        run.log_file(tmp_path / "note.txt", "notes")
+        run.log_bytes("plots/loss.png", b"\x89PNG")
+        run.log_dataset("crops", "ab" * 32, "work/crops", {"positive": 40}, "training")
+    assert run.problems == []
+    kept = recorded(run)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params == {
+        "window_hw": "[22, 75]",
+        "augment.rotate": "5.0",
+        "augment.flip": "false",
+        "seed": "null",
+    }
+    assert kept.data.metrics == {"loss": 0.5, "ap50_a b/c_d": 1.0}
+    assert history(run, "loss") == [(3, 0.5)]
+    assert kept.data.tags["stage"] == "second"
+    assert kept.data.tags["mlflow.user"]
+    files = here / "mlruns" / "artifacts" / "pare" / run.run_id / "artifacts"
+    assert (files / "notes" / "note.txt").read_text() == "hello"
+    assert (files / "plots" / "loss.png").read_bytes() == b"\x89PNG"
+    data = kept.inputs.dataset_inputs[0]
+    assert data.dataset.digest == ("ab" * 32)[:36]
+    assert json.loads(data.dataset.profile) == {"positive": 40}
+    assert get_source(data.dataset).uri == str(here / "work" / "crops")
+    assert run.run_id in run.url
+
+
+def test_settings_beyond_mlflows_limits_are_split_and_cut(here: Path) -> None:
+    many = {f"key{number}": number for number in range(250)} | {"long": "x" * 10_000}
+    with tracking.start("pare", "train", params=many) as run:
+        run.log_metrics({f"m{number}": number for number in range(250)})
+    assert run.problems == []
+    kept = recorded(run).data
+    assert len(kept.params) == 251
+    assert len(kept.params["long"]) == 6000
+    assert len(kept.metrics) == 250
+
+
+def test_a_child_run_names_its_parent(here: Path) -> None:
+    with tracking.start("pare", "parent", params={}) as parent:
+        child = tracking.start("pare", "child", params={}, parent=parent.run_id)
+        child.finish()
+    assert recorded(child).data.tags["mlflow.parentRunId"] == parent.run_id
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), "KILLED"),
+        (ValueError("a bug"), "FAILED"),
+        (TooManyBad("5 of 9 pictures are bad"), "FINISHED"),  # the work is done and committed
+    ],
+)
+def test_a_run_ends_as_its_work_did(here: Path, error: BaseException, status: str) -> None:
+    def work() -> None:
+        with tracking.start("pare", "train", params={}) as run:
+            ids.append(run)
+            raise error
+
+    ids: list[tracking.Run] = []
+    with pytest.raises(type(error)):
+        work()
+    assert recorded(ids[0]).info.status == status
+
+
+def test_a_resumed_run_goes_on_where_it_was(here: Path) -> None:
+    first = tracking.start("pare", "scan", params={"a": 1})
+    first.log_metrics({"done": 1.0}, step=1)
+    first.finish("KILLED")
+    with tracking.resume(first.run_id) as second:
+        assert recorded(second).info.status == "RUNNING"
+        second.log_params({"a": 1})  # the same again is no conflict
+        second.log_metrics({"done": 2.0}, step=2)
+    assert second.problems == []
+    assert history(second, "done") == [(1, 1.0), (2, 2.0)]
+    assert recorded(second).info.status == "FINISHED"
+
+
+def test_a_run_that_is_not_there_cannot_be_resumed(here: Path) -> None:
+    with pytest.raises(InputError, match=r"no run 0000.*--fresh"):
+        tracking.resume("0" * 32)
+
+
+def test_what_mlflow_refuses_is_a_problem_and_stops_nothing(here: Path) -> None:
+    with tracking.start("pare", "train", params={"a": 1}) as run:
+        run.log_params({"a": 2})
+        run.log_metrics({"loss": 1.0})
+    assert len(run.problems) == 1
+    assert "params" in run.problems[0]
+    assert recorded(run).data.metrics == {"loss": 1.0}
+    assert recorded(run).info.status == "FINISHED"
+
+
+def test_an_experiment_that_was_deleted_is_brought_back(here: Path) -> None:
+    run = tracking.start("once", "train", params={})
+    run.finish()
+    MlflowClient(run.uri).delete_experiment(run.experiment_id)
+    again = tracking.start("once", "train", params={})
+    again.finish()
+    assert again.experiment_id == run.experiment_id
+
+
+def test_a_server_that_dies_does_not_stop_the_job_and_misses_nothing(remote: Server) -> None:
+    with tracking.start("pare", "train", params={"a": 1}) as run:
+        run.log_metrics({"loss": 0.0}, step=0)
+        remote.stop()
+        for step in range(1, 6):
+            run.log_metrics({"loss": float(step)}, step=step)
+        run.log_bytes("plots/loss.png", b"\x89PNG")
+        assert len(run.problems) == 1
+        assert "6 record(s) wait" in run.problems[0]
+        remote.start()
+    assert run.problems == []
+    assert history(run, "loss") == [(step, float(step)) for step in range(6)]
+    assert recorded(run).info.status == "FINISHED"
+    assert [item.path for item in run.client.list_artifacts(run.run_id)] == ["plots"]
+    assert run.url.startswith(f"{remote.uri}/#/experiments/")
+
+
+# The outbox
+
+
+def refuse_values(error: Exception) -> bool:
+    return isinstance(error, ValueError)
+
+
+def test_a_call_that_always_fails_does_not_hold_up_the_others_at_the_end() -> None:
+    def fail() -> None:
+        raise OSError("no space")
+
+    done: list[int] = []
+    outbox = Outbox("it", refuse_values)
+    outbox.send("bad", fail)
+    for number in range(3):
+        outbox.send("good", lambda number=number: done.append(number))  # type: ignore[misc]
+    assert done == []  # the service is left alone for a while
+    assert outbox.problems == ["4 record(s) wait for it: no space"]
+    outbox.drain(0.01)
+    assert sorted(done) == [0, 1, 2]
+    assert outbox.problems == ["1 record(s) wait for it: no space"]
+
+
+def test_calls_that_are_refused_are_dropped_and_counted() -> None:
+    def refuse() -> None:
+        raise ValueError("bad name\nand a stack")
+
+    outbox = Outbox("it", refuse_values)
+    for _ in range(3):
+        outbox.send("metrics", refuse)
+    assert outbox.problems == ["it did not take 3 record(s): metrics: bad name"]
+
+
+# Models
+
+
+@pytest.mark.parametrize("name", ["pare", "VMware 2", "Škoda_1.0-b", "a"])
+def test_a_name_that_can_be_found_again_is_fine(name: str) -> None:
+    tracking.check_model_name(name)
+
+
+@pytest.mark.parametrize("name", ["", " a", "a ", "a/b", "a:b", "a@b", "a'b", "../x", ".a", "a\nb"])
+def test_a_name_that_could_not_be_found_again_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="cannot be the name of a model"):
+        tracking.check_model_name(name)
+
+
+def test_a_name_without_champion_is_its_newest_version(here: Path, tmp_path: Path) -> None:
+    for seed in range(1, 10):
+        register(tmp_path, "many", seed)
+    run, digest = register(tmp_path, "many", 10)  # newest by number, not by spelling
+    newest = tracking.resolve("many")
+    assert (newest.version, newest.digest) == ("10", digest)
+    assert (newest.run_id, str(newest)) == (run.run_id, "many/10")
+    assert sorted(os.listdir(newest.folder)) == ["MLmodel", "model.json", "weights.safetensors"]
+
+
+def test_a_model_is_found_by_version_and_alias(here: Path, stop: list[str]) -> None:
+    assert tracking.resolve("stop").version == "1"  # the champion goes before the newest
+    assert tracking.resolve("stop@challenger").version == "2"
+    assert tracking.resolve("models:/stop/2").version == "2"
+    assert [tracking.resolve(f"stop/{n}").digest for n in (1, 2)] == stop
+
+
+def test_a_version_says_what_it_is(here: Path, tmp_path: Path) -> None:
+    run, digest = register(tmp_path, "tags", 1)
+    version = MlflowClient(run.uri).get_model_version("tags", "1")
+    assert version.status == "READY"
+    assert version.run_id == run.run_id
+    assert version.tags == {
+        "digest": digest,
+        "architecture": "mlp",
+        "labels": "pare",
+        "window": "12x8",
+        "ap50": "0.9",
+    }
+
+
+def test_the_same_model_of_the_same_run_is_one_version(here: Path, tmp_path: Path) -> None:
+    with tracking.start("twice", "train", params={}) as run:
+        folder, digest = model_folder(tmp_path / "model", 1)
+        made = [tracking.register("twice", run, folder, SPEC, digest) for _ in range(2)]
+    assert [str(version) for version in made] == ["twice/1", "twice/1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("stopp", r"no model 'stopp'; did you mean stop\?"),
+        ("zebra", "no model 'zebra'; train one: nnst train CROPS --name zebra"),
+        ("stop/9", "no model stop/9; the newest are stop/2, stop/1"),
+        ("stop@best", "no model stop@best; known: stop@challenger, stop@champion"),
+        ("crops", "no model 'crops'; write ./crops for the folder"),
+        ("crops/3", "no model 'crops'; write ./crops/3 for the folder"),
+        ("./crops", "is not the folder of a model"),
+        ("crops/3/", "is not the folder of a model"),
+        ("no such: name", "cannot be the name of a model"),
+    ],
+)
+def test_a_model_that_is_not_there_is_refused_with_the_nearest(
+    here: Path, stop: list[str], text: str, message: str
+) -> None:
+    (here / "crops" / "3").mkdir(parents=True, exist_ok=True)
+    with pytest.raises(InputError, match=message):
+        tracking.resolve(text)
+
+
+def test_looking_for_a_model_where_nothing_is_recorded_makes_no_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(InputError, match=r"nothing is recorded.*nnst train"):
+        tracking.resolve("pare")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_plain_folder_is_a_model_without_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder, digest = model_folder(tmp_path / "model", 1)
+    assert tracking.resolve("./model") == tracking.ModelRef(folder, "", folder, digest, "")
+
+
+def test_a_version_whose_files_were_changed_is_refused(here: Path, tmp_path: Path) -> None:
+    register(tmp_path, "changed", 1)
+    folder = Path(tracking.resolve("changed").folder)
+    model_folder(folder, 2)
+    with pytest.raises(InputError, match="not those that were registered"):
+        tracking.resolve("changed")
+    folder.rename(folder.with_name("away"))
+    with pytest.raises(InputError, match="bring that folder back"):
+        tracking.resolve("changed")
+
+
+def test_a_model_on_a_server_comes_here_once_and_shows_its_signature(
+    remote: Server, tmp_path: Path
+) -> None:
+    _, digest = register(tmp_path, "far", 1)
+    found = tracking.resolve("far/1")
+    assert (found.digest, Path(found.folder).name) == (digest, digest)
+    assert sorted(os.listdir(found.folder)) == ["model.json", "weights.safetensors"]
+    assert tracking.resolve("far") == found
+    # The address from which the page of a version takes its schema.
+    page = f"{remote.uri}/model-versions/get-artifact?path=MLmodel&name=far&version=1"
+    with urllib.request.urlopen(page, timeout=30) as answer:
+        text = answer.read().decode()
+    assert '"shape": [-1, -1, 3]' in text.replace("\n   ", "")
+    assert all(f'"name": "{name}"' in text for name in ("image", "boxes", "scores", "labels"))
+
+
+# Provenance
+
+
+def test_versions_are_those_of_the_installed_packages() -> None:
+    import cv2
+    import torch
+
+    found: Mapping[str, str] = provenance.versions()
+    assert set(found) == {"nnst", "numpy", "opencv", "pyarrow", "torch"}
+    assert found["torch"] == torch.__version__
+    assert found["opencv"].startswith(cv2.__version__)
+
+
+def test_the_commit_is_that_of_the_checkout_and_says_when_files_differ(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(tmp_path), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    assert provenance.code_commit(tmp_path) is None
+    git("init", "-q")
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "a.py").write_text("1")
+    assert provenance.code_commit(code) is None  # not tracked: somebody else's checkout
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    assert provenance.code_commit(code) == git("rev-parse", "HEAD")
+    (code / "a.py").write_text("2")
+    assert provenance.code_commit(code) == git("rev-parse", "HEAD") + "-dirty"

@@ -1,0 +1,174 @@
+"""`nnst VERB ...` and `python -m workflows VERB ...`: the command line, and the way to a verb."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import difflib
+import importlib
+import json
+import os
+import sys
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from nnst import __version__, config
+from nnst.errors import InputError, NnstError, TooManyBad
+from workflows.commands import COMMANDS, Command, Options, Outcome
+
+EXIT_FAILED, EXIT_USAGE, EXIT_BAD, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage or input,
+    3 done with too many bad pictures, 130 interrupted."""
+    argv = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(argv)
+    except NnstError as error:
+        print(f"nnst: {error}", file=sys.stderr)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        print("nnst: interrupted; run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our stdout, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def exit_code(error: NnstError) -> int:
+    """The exit code that an error ends a command with."""
+    if isinstance(error, InputError):
+        return EXIT_USAGE
+    return EXIT_BAD if isinstance(error, TooManyBad) else EXIT_FAILED
+
+
+def dispatch(verb: str, values: Mapping[str, Any], options: Options | None = None) -> Outcome:
+    """Run a verb with these settings (nested values, the rest default) in this process."""
+    module = importlib.import_module(f"workflows.{verb.replace('-', '_')}")
+    settings: Any = config.build(config_class(verb), values)
+    return typing.cast(Outcome, module.run(settings, options or Options()))
+
+
+def config_class(verb: str) -> type:
+    """The config dataclass of a verb: `ScanConfig` of `workflows/scan.py` for scan."""
+    module = importlib.import_module(f"workflows.{verb.replace('-', '_')}")
+    return typing.cast(type, getattr(module, f"{verb.title().replace('-', '')}Config"))
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"nnst {__version__}")
+        return 0
+    verb = argv[0]
+    if verb not in COMMANDS:
+        close = difflib.get_close_matches(verb, COMMANDS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "nnst --help lists the verbs"
+        raise InputError(f"no verb {verb!r}", hint)
+    parsed = vars(_parser(verb, COMMANDS[verb]).parse_args(argv[1:]))
+    options = Options(dry_run=parsed.pop("dry_run"), fresh=parsed.pop("fresh"))
+    as_json = parsed.pop("json")
+    outcome = dispatch(verb, _values(parsed), options)
+    print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
+    if outcome.error is not None:
+        raise outcome.error
+    return 0
+
+
+def _values(parsed: dict[str, Any]) -> dict[str, Any]:
+    """Settings by precedence: file, then --set, then the flags that were given."""
+    file, assignments = parsed.pop("config"), parsed.pop("set")
+    values = config.override(config.read(file) if file else {}, assignments)
+    return values | {name: value for name, value in parsed.items() if value is not None}
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    verbs = "\n".join(f"  {verb:<{width}}  {item.summary}" for verb, item in COMMANDS.items())
+    return (
+        "nnst finds a logo in an archive of pictures.\n\n"
+        f"usage: nnst VERB ...\n\nverbs:\n{verbs}\n\n"
+        "nnst VERB --help says what a verb reads and writes, with an example.\n"
+        "First time here: nnst demo"
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line on stderr and exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {message}", f"{self.prog} --help shows its use")
+
+
+def _parser(verb: str, command: Command) -> _Parser:
+    cls = config_class(verb)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    parser = _Parser(
+        prog=f"nnst {verb}",
+        description=command.summary,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=_epilog(command, fields),
+        allow_abbrev=False,
+    )
+    hints = typing.get_type_hints(cls)
+    for word in command.positional:
+        name = word.removesuffix("...")
+        many: dict[str, Any] = {"nargs": "+"} if word.endswith("...") else {}
+        text = fields[name].metadata["help"]
+        parser.add_argument(name, metavar=name.upper(), help=text, **many)
+    for name in command.flags:
+        _add_flag(parser, fields[name], hints[name])
+    _add_common(parser)
+    return parser
+
+
+def _add_flag(parser: _Parser, field: dataclasses.Field[Any], hint: Any) -> None:
+    flag = f"--{field.name.replace('_', '-')}"
+    required = field.default is field.default_factory is dataclasses.MISSING
+    text = field.metadata["help"].replace("%", "%%")
+    if field.default not in (dataclasses.MISSING, None, "", ()):
+        text += f" (default {field.default})"
+    if hint is bool:
+        parser.add_argument(flag, action="store_true", default=None, help=text)
+    elif typing.get_origin(hint) is tuple:
+        parser.add_argument(flag, action="append", metavar=field.name.upper(), help=text)
+    else:
+        parser.add_argument(flag, metavar=field.name.upper(), required=required, help=text)
+
+
+def _add_common(parser: _Parser) -> None:
+    shared = parser.add_argument_group("flags of every verb")
+    shared.add_argument("--config", metavar="FILE", help="a TOML file of settings")
+    shared.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one setting, see below"
+    )
+    shared.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    shared.add_argument("--dry-run", action="store_true", help="the plan and nothing else")
+    shared.add_argument("--fresh", action="store_true", help="start the output folder anew")
+
+
+def _epilog(command: Command, fields: Mapping[str, dataclasses.Field[Any]]) -> str:
+    arguments = {word.removesuffix("...") for word in command.positional} | {*command.flags}
+    settings = [line for name in fields if name not in arguments for line in _lines(fields[name])]
+    text = f"reads:   {command.reads}\nwrites:  {command.writes}\nexample: {command.example}"
+    return text + ("\n\nsettings (--set KEY=VALUE):\n" + "\n".join(settings) if settings else "")
+
+
+def _lines(field: dataclasses.Field[Any], prefix: str = "") -> list[str]:
+    """Help of a setting, or of every setting of a group."""
+    factory = field.default_factory
+    if factory is not dataclasses.MISSING and dataclasses.is_dataclass(factory):
+        inner = dataclasses.fields(typing.cast(type, factory))
+        return [line for item in inner for line in _lines(item, f"{prefix}{field.name}.")]
+    default = field.default
+    if isinstance(default, tuple):
+        default = ",".join(map(str, default)) or "none"
+    return [f"  {prefix + field.name:<28} {field.metadata['help']} (default {default})"]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

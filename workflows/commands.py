@@ -1,0 +1,103 @@
+"""The command line as a table, and what a verb takes and gives back.
+
+`nnst --help` is answered from this table alone: no verb, and so no torch and no ray, is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nnst.errors import NnstError
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One verb: what it reads and writes, and which of its settings are arguments and flags.
+
+    `positional` and `flags` name fields of the verb's config dataclass; every other field is
+    reached with --set. A name in `positional` that ends in "..." takes several values.
+    """
+
+    summary: str
+    reads: str
+    writes: str
+    example: str
+    positional: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags that all verbs share and that are no settings of theirs."""
+
+    dry_run: bool = False
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a verb did: `document` for --json, `text` for people; `error` if not all is well."""
+
+    document: Mapping[str, Any]
+    text: str
+    error: NnstError | None = field(default=None)
+
+
+COMMANDS: Mapping[str, Command] = {
+    "demo": Command(
+        summary="Draw scenes with a made-up logo, then crop, train, scan, evaluate and report.",
+        reads="nothing: the logo is drawn, the photographs come with installed packages",
+        writes="a folder with scenes, crops, a scan and its page; MLflow runs; a model version",
+        example="nnst demo --out demo",
+        flags=("out",),
+    ),
+    "crop": Command(
+        summary="Cut training crops around the boxes of imglab files, and background beside them.",
+        reads="imglab XML files and the pictures they name",
+        writes="a crop set: tables of crops and pictures, and look/, small pictures by label",
+        example="nnst crop logos.xml --out work/crops",
+        positional=("truth...",),
+        flags=("out", "window", "negative_label", "background"),
+    ),
+    "train": Command(
+        summary="Train a detector on crop sets and register it as a version of NAME.",
+        reads="crop sets, and pictures without the logo (--background) for more negatives",
+        writes="one MLflow run with curves and plots, and a model version",
+        example="nnst train work/crops --name pare --background photos",
+        positional=("crops...",),
+        flags=("name", "background", "model", "workers", "gpus_per_worker", "epochs", "seed"),
+    ),
+    "scan": Command(
+        summary="Look for the logo in every picture of an archive.",
+        reads="a folder, tar, zip, Parquet or output folder with pictures; a model",
+        writes="a scan: one row a picture, one row a detection; an MLflow run",
+        example="nnst scan photos --model pare --out work/scan",
+        positional=("archive",),
+        flags=("model", "out", "min_width"),
+    ),
+    "evaluate": Command(
+        summary="Measure a scan against truth: average precision, with intervals.",
+        reads="a scan, and truth as imglab XML",
+        writes="SCAN/evaluation/, and the figures into the scan's MLflow run",
+        example="nnst evaluate work/scan logos.xml",
+        positional=("scan", "truth"),
+        flags=("unlisted",),
+    ),
+    "report": Command(
+        summary="Make a page of what a scan found, to look at in a browser, and a CSV.",
+        reads="a scan, and the archive it looked at for the thumbnails",
+        writes="SCAN/report/index.html and SCAN/report/detections.csv",
+        example="nnst report work/scan",
+        positional=("scan",),
+        flags=("thumbnails",),
+    ),
+    "ui": Command(
+        summary="Open MLflow's page of runs and models, on this machine only.",
+        reads="mlruns/ under the current folder",
+        writes="nothing",
+        example="nnst ui --port 5000",
+        flags=("port",),
+    ),
+}

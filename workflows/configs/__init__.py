@@ -1,0 +1,1 @@
+"""Choices of settings, as TOML files for --config."""

@@ -1,0 +1,312 @@
+"""`nnst crop`: truth and its pictures -> a crop set. Shards of pictures are cut in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from nnst import archive, config, crops, images, ledger, records, storage
+from nnst.config import group, setting
+from nnst.crops import CropSettings
+from nnst.errors import ImageError, InputError
+from nnst.records import Annotation, Crop, Receipt
+from workflows import fanout, provenance
+from workflows.commands import Options, Outcome
+from workflows.fanout import FanoutSettings
+from workflows.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class CropConfig:
+    """Settings of nnst crop. Either `truth` or `background` says where the pictures are."""
+
+    out: str = setting(help="the folder to write the crop set to")
+    truth: tuple[str, ...] = setting((), "imglab XML files")
+    background: str = setting("", "an archive without the logo, instead of truth")
+    window: str = setting("", "the window as WIDTHxHEIGHT; by default the boxes' median aspect")
+    negative_label: tuple[str, ...] = setting((), "a label whose boxes are background; repeatable")
+    validation_share: float = setting(0.2, "share of picture groups held out of training")
+    allow_outside: bool = setting(False, "use pictures that lie outside the XML file's folder")
+    shard_images: int = setting(32, "pictures in a shard")
+    crop: CropSettings = group(CropSettings)
+    fanout: FanoutSettings = group(FanoutSettings)
+
+    def __post_init__(self) -> None:
+        if bool(self.truth) == bool(self.background):
+            raise ValueError("give truth files, or a background archive, and not both")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
+        if self.shard_images < 1:
+            raise ValueError(f"shard_images must be 1 or more, got {self.shard_images}")
+
+
+@dataclass(frozen=True, slots=True)
+class CropTask:
+    """All that a shard's work needs beside its inputs."""
+
+    out: str
+    source: str
+    fingerprint: str
+    window_hw: tuple[int, int]
+    settings: CropSettings
+    truth: Mapping[str, Annotation] | None  # None: every picture is background
+    split: Mapping[str, tuple[str, str]]  # image -> (group, split); empty for background
+    validation_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The pictures to cut, and what is known of them."""
+
+    source: str
+    inputs: pa.Table
+    truth: Mapping[str, Annotation] | None
+    warnings: tuple[str, ...] = ()
+    skipped: Mapping[str, int] | None = None
+
+
+def crop_shard(task: CropTask, shard: int, inputs: pa.Table) -> Receipt:
+    """Cut the crops of a shard's pictures and write them, and the pictures, as parts."""
+    crop_rows: list[dict[str, Any]] = []
+    picture_rows: list[dict[str, Any]] = []
+    bad: dict[str, int] = {}
+    for member in archive.stream(task.source, inputs):
+        truth = task.truth[member.image] if task.truth is not None else None
+        try:
+            facts, cuts = _cut_member(task, member, truth)
+        except ImageError as error:
+            bad[error.reason] = bad.get(error.reason, 0) + 1
+            picture_rows.append(crops.picture_row(member.image, truth, error.reason))
+            continue
+        picture_rows.append(crops.picture_row(member.image, truth, records.OK, **facts))
+        crop_rows += [crops.crop_row(member.image, crop, facts["split"]) for crop in cuts]
+        if truth is not None:
+            _write_look(task, member.image, cuts)
+    files = tuple(
+        ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
+        for name, rows, schema in (
+            ("pictures", picture_rows, records.PICTURES),
+            ("crops", crop_rows, records.CROPS),
+        )
+    )
+    rows, failed = len(picture_rows), sum(bad.values())
+    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
+
+
+def run(settings: CropConfig, options: Options) -> Outcome:
+    """Plan, hash the pictures for the split, cut, commit."""
+    out = storage.absolute(settings.out)
+    plan = _plan(settings)
+    window_hw = _window(settings, plan)
+    job = _job(settings, plan, window_hw)
+    if options.dry_run:
+        return _dry_run(out, plan, window_hw)
+    if options.fresh:
+        ledger.start_fresh(out)
+    book = ledger.Ledger.create(out, job)
+    if not book.is_done():
+        task = CropTask(
+            out=out,
+            source=plan.source,
+            fingerprint=book.fingerprint,
+            window_hw=window_hw,
+            settings=replace(settings.crop, negative_label=settings.negative_label),
+            truth=plan.truth,
+            split=_split(settings, plan) if plan.truth is not None else {},
+            validation_share=settings.validation_share,
+        )
+        fanout.fan_out(book, partial(crop_shard, task), settings.fanout, "crop")
+    return _outcome(book, settings, plan)
+
+
+def hash_shard(source: str, shard: int, inputs: pa.Table) -> list[tuple[str, str, int]]:
+    """(image, image_id, perceptual hash) of each readable picture of a shard."""
+    rows: list[tuple[str, str, int]] = []
+    for member in archive.stream(source, inputs):
+        try:
+            data = _bytes(member)
+            picture = images.decode(data)
+        except ImageError:
+            continue  # its row and reason come when it is cut
+        upright = images.upright(picture.pixels, picture.header.orientation)
+        rows.append((member.image, images.content_hash(data), images.perceptual_hash(upright)))
+    return rows
+
+
+def _plan(settings: CropConfig) -> _Plan:
+    """The pictures of the truth files, or every picture of the background archive."""
+    if settings.background:
+        source = storage.absolute(settings.background)
+        found = archive.plan(source, settings.shard_images)
+        return _Plan(source, found.inputs, None, skipped=found.skipped)
+    listed = crops.plan(settings.truth, settings.allow_outside, settings.shard_images)
+    labels = {label for annotation in listed.truth.values() for label in annotation.labels}
+    for label in settings.negative_label:
+        if label not in labels:
+            known = ", ".join(sorted(labels)) or "no label"
+            what = f"no label {label!r} in {', '.join(settings.truth)}"
+            raise InputError(what, f"it has {known}")
+    return _Plan(listed.source, listed.inputs, listed.truth, listed.warnings)
+
+
+def _window(settings: CropConfig, plan: _Plan) -> tuple[int, int]:
+    """The window that was asked for, or the boxes' own."""
+    if settings.window:
+        return config.parse_window(settings.window)
+    annotations = [
+        _logos_only(item, settings.negative_label) for item in (plan.truth or {}).values()
+    ]
+    try:
+        return crops.default_window(annotations)
+    except ValueError:
+        raise InputError(
+            "no box that counts, so nothing says what shape the window has",
+            "draw boxes with imglab, or give --window WIDTHxHEIGHT",
+        ) from None
+
+
+def _logos_only(annotation: Annotation, negative_label: Sequence[str]) -> Annotation:
+    """The annotation with the boxes of "not logo" labels set aside."""
+    negative = np.array([label in negative_label for label in annotation.labels], bool)
+    return replace(annotation, ignore=annotation.ignore | negative)
+
+
+def _job(settings: CropConfig, plan: _Plan, window_hw: tuple[int, int]) -> ledger.Job:
+    truth = {
+        name: {
+            "boxes": item.boxes.tolist(),
+            "labels": list(item.labels),
+            "ignore": item.ignore.tolist(),
+            "difficult": item.difficult.tolist(),
+        }
+        for name, item in (plan.truth or {}).items()
+    }
+    return ledger.Job(
+        verb="crop",
+        inputs=plan.inputs,
+        settings={
+            "window_hw": list(window_hw),
+            "crop": config.to_dict(settings.crop) | {"negative_label": [*settings.negative_label]},
+            "validation_share": settings.validation_share,
+            "kind": "truth" if plan.truth is not None else "background",
+            "truth_sha256": storage.sha256(storage.to_json(truth)),
+        },
+        versions=provenance.versions(),
+        source=plan.source,
+        notes={"skipped": dict(plan.skipped or {}), "truth": [*settings.truth]},
+    )
+
+
+def _split(settings: CropConfig, plan: _Plan) -> dict[str, tuple[str, str]]:
+    """(group, split) of every readable picture, by near-duplicate groups over all of them."""
+    numbers = pc.unique(plan.inputs["shard"]).to_pylist()
+    shards = {n: plan.inputs.filter(pc.equal(plan.inputs["shard"], n)) for n in numbers}
+    found: dict[int, list[tuple[str, str, int]]] = {}
+    with Progress("hash", plan.inputs.num_rows) as progress:
+        work = partial(hash_shard, plan.source)
+        for number, hashed in fanout.run_tasks(work, shards, settings.fanout, progress):
+            found[number] = hashed
+            progress.advance(shards[number].num_rows)
+    rows = [row for number in numbers for row in found[number]]
+    groups = crops.near_duplicate_groups([row[1] for row in rows], [row[2] for row in rows])
+    sides = crops.split_groups(groups, settings.validation_share)
+    return {row[0]: (key, sides[key]) for row, key in zip(rows, groups, strict=True)}
+
+
+def _bytes(member: archive.Member) -> bytes:
+    """The member's bytes. Raises ImageError with the reason why there are none."""
+    if member.data is None:
+        assert member.failure is not None
+        raise ImageError(member.failure.reason, member.failure.detail)
+    return member.data
+
+
+def _cut_member(
+    task: CropTask, member: archive.Member, truth: Annotation | None
+) -> tuple[dict[str, Any], list[Crop]]:
+    """What the picture's row says beside its truth, and its crops."""
+    data = _bytes(member)
+    picture = images.decode(data)
+    image_id = images.content_hash(data)
+    orientation = picture.header.orientation
+    none = np.zeros(0, bool)
+    background = Annotation(member.image, image_id, np.zeros((0, 4), np.float32), (), none, none)
+    annotation = replace(truth, image_id=image_id) if truth is not None else background
+    cuts = crops.cut_crops(picture.pixels, orientation, annotation, task.window_hw, task.settings)
+    near, split = task.split.get(member.image) or (
+        image_id,
+        crops.side_of(image_id, task.validation_share),
+    )
+    upright = images.upright(picture.pixels, orientation)
+    facts = {
+        "image_id": image_id,
+        "width": picture.header.width,
+        "height": picture.header.height,
+        "orientation": orientation,
+        "perceptual_hash": f"{images.perceptual_hash(upright):016x}",
+        "group": near,
+        "split": split,
+        "bytes": data if truth is not None else None,  # background is read where it lies
+    }
+    return facts, list(cuts)
+
+
+def _write_look(task: CropTask, image: str, cuts: Sequence[Crop]) -> None:
+    """Small pictures by label, for people to see what will be learnt."""
+    stem = storage.safe_name(image.rpartition(".")[0].replace("/", "-"), 60)
+    mark = storage.sha256(image.encode())[:6]  # two names may give one stem
+    for index, crop in enumerate(cuts):
+        folder = storage.safe_name(crop.label) if crop.label else "background"
+        path = storage.join(task.out, "look", folder, f"{stem}-{mark}-{index:03d}.png")
+        storage.put(path, images.encode_png(crops.picture_to_look_at(crop, task.window_hw)))
+
+
+def _dry_run(out: str, plan: _Plan, window_hw: tuple[int, int]) -> Outcome:
+    boxes = sum(len(item) for item in (plan.truth or {}).values())
+    window = f"{window_hw[1]}x{window_hw[0]}"
+    pictures = plan.inputs.num_rows
+    document = {"out": out, "pictures": pictures, "boxes": boxes, "window": window}
+    text = (
+        f"would cut crops from {pictures:,} pictures with {boxes:,} boxes, "
+        f"window {window}, into {out}"
+    )
+    return Outcome(document, text)
+
+
+def _outcome(book: ledger.Ledger, settings: CropConfig, plan: _Plan) -> Outcome:
+    totals = book.totals()
+    counts: dict[str, int] = {}
+    for part in book.parts("crops", ["label", "split"]):
+        for row in part.to_pylist():
+            key = f"{row['label'] or 'background'} ({row['split']})"
+            counts[key] = counts.get(key, 0) + 1
+    height, width = book.plan["identity"]["settings"]["window_hw"]
+    document = {
+        "out": book.out,
+        "fingerprint": book.fingerprint,
+        "pictures": totals["rows_in"],
+        "bad": totals["bad"],
+        "crops": dict(sorted(counts.items())),
+        "window": f"{width}x{height}",
+        "warnings": list(plan.warnings),
+    }
+    error = fanout.too_many_bad(totals, settings.fanout)
+    return Outcome(document, _describe(document), error)
+
+
+def _describe(document: Mapping[str, Any]) -> str:
+    lines = [f"{document['pictures']:,} pictures, window {document['window']}"]
+    lines += [f"  {count:>6,} crops of {name}" for name, count in document["crops"].items()]
+    lines += [
+        f"  {count:>6,} pictures not used: {records.REASONS[reason]}"
+        for reason, count in sorted(document["bad"].items())
+    ]
+    lines += [f"note: {warning}" for warning in document["warnings"][:5]]
+    out = document["out"]
+    return "\n".join([*lines, f"crop set: {out}", f"next:     nnst train {out} --name NAME"])

@@ -1,0 +1,288 @@
+"""`nnst scan`: an archive and a model -> a scan. Shards of pictures are scored in parallel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from nnst import archive, config, images, ledger, records, storage
+from nnst.config import group, setting
+from nnst.errors import ImageError
+from nnst.records import Receipt
+from workflows import fanout, provenance
+from workflows.commands import Options, Outcome
+from workflows.fanout import FanoutSettings
+
+if TYPE_CHECKING:
+    from nnst.detector import Detector
+    from workflows.tracking import ModelRef, Run
+
+# torch and MLflow cost seconds to import: functions import what needs them.
+
+
+@dataclass(frozen=True, slots=True)
+class ScanConfig:
+    """Settings of nnst scan."""
+
+    archive: str = setting(help="a folder, tar, zip, Parquet or output folder with pictures")
+    model: str = setting(help="NAME, NAME/3, NAME@alias, or a folder written with a slash")
+    out: str = setting(help="the folder to write the scan to")
+    min_width: int = setting(0, "the smallest logo wanted, in pixels; 0 is the model's window")
+    levels_per_octave: int = setting(4, "pyramid levels for each halving of the picture")
+    iou_threshold: float = setting(0.3, "overlap at which the lesser of two boxes is dropped")
+    shard_images: int = setting(32, "pictures in a shard")
+    fanout: FanoutSettings = group(FanoutSettings)
+
+    def __post_init__(self) -> None:
+        if self.min_width < 0:
+            raise ValueError(f"min_width must be 0 or more pixels, got {self.min_width}")
+        if not 1 <= self.levels_per_octave <= 16:
+            raise ValueError(f"levels_per_octave must be 1 to 16, got {self.levels_per_octave}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanTask:
+    """All that a shard's work needs beside its inputs."""
+
+    out: str
+    source: str
+    fingerprint: str
+    model_folder: str
+    model_digest: str
+    model_name: str  # NAME/VERSION, as it goes into the rows
+    min_width: int
+    levels_per_octave: int
+    iou_threshold: float
+
+
+def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
+    """Score every picture of a shard and write one row a picture and one a detection."""
+    detector = _detector(task)
+    image_rows: list[dict[str, Any]] = []
+    detection_rows: list[dict[str, Any]] = []
+    bad: dict[str, int] = {}
+    for member in archive.stream(task.source, inputs):
+        row, found = _scan_member(task, detector, member)
+        image_rows.append(row)
+        detection_rows += found
+        if row["status"] != records.OK:
+            bad[row["status"]] = bad.get(row["status"], 0) + 1
+    files = tuple(
+        ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
+        for name, rows, schema in (
+            ("images", image_rows, records.IMAGES),
+            ("detections", detection_rows, records.DETECTIONS),
+        )
+    )
+    rows, failed = len(image_rows), sum(bad.values())
+    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
+
+
+def run(settings: ScanConfig, options: Options) -> Outcome:
+    """Resolve the model once, plan, score, commit."""
+    from workflows import tracking
+
+    out = storage.absolute(settings.out)
+    source = storage.absolute(settings.archive)
+    model = tracking.resolve(settings.model)
+    plan = archive.plan(source, settings.shard_images)
+    job = _job(settings, plan, model, source)
+    if options.dry_run:
+        return _dry_run(out, plan, model)
+    if options.fresh:
+        ledger.start_fresh(out)
+    with _run_of(out, job, settings, model) as run:
+        book = ledger.Ledger.create(out, _with_notes(job, run, model))
+        if not book.is_done():
+            task = _task(settings, book, model)
+            fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
+            run.log_metrics(_metrics(book))
+    return _outcome(book, settings, run)
+
+
+def _detector(task: ScanTask) -> Detector:
+    """The detector, loaded once for each worker process and not once for each shard."""
+    from nnst.detector import DetectorSettings, load_detector
+
+    settings = DetectorSettings(
+        min_width=task.min_width,
+        levels_per_octave=task.levels_per_octave,
+        iou_threshold=task.iou_threshold,
+    )
+    return load_detector(task.model_folder, task.model_digest, settings)
+
+
+def _scan_member(
+    task: ScanTask, detector: Detector, member: archive.Member
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The picture's row and its detections' rows; what cannot be read has a reason instead."""
+    row: dict[str, Any] = {"image": member.image, "detections": 0}
+    if member.data is None:
+        assert member.failure is not None
+        return row | {"status": member.failure.reason}, []
+    row["image_id"] = images.content_hash(member.data)
+    try:
+        picture = images.decode(member.data)
+    except ImageError as error:
+        return row | {"status": error.reason}, []
+    found = detector.detect_stored(picture)
+    labels = detector.spec.labels
+    detections = [
+        {
+            "image": member.image,
+            "image_id": row["image_id"],
+            **dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True)),
+            "score": score,
+            "label": labels[label],
+            "model": task.model_name,
+        }
+        for box, score, label in zip(
+            found.boxes, found.scores.tolist(), found.labels.tolist(), strict=True
+        )
+    ]
+    row |= {"width": picture.header.width, "height": picture.header.height, "status": records.OK}
+    row |= {"detections": len(found), "score": max(found.scores.tolist(), default=None)}
+    return row, detections
+
+
+def _job(
+    settings: ScanConfig, plan: archive.ArchivePlan, model: ModelRef, source: str
+) -> ledger.Job:
+    from nnst import models
+
+    spec = models.load(model.folder).spec
+    deciding = ("min_width", "levels_per_octave", "iou_threshold", "shard_images")
+    return ledger.Job(
+        verb="scan",
+        inputs=plan.inputs,
+        settings={name: getattr(settings, name) for name in deciding},
+        model={
+            "name": model.name,
+            "version": model.version,
+            "digest": model.digest,
+            "labels": list(spec.labels),
+            "threshold": spec.threshold,
+            "window_hw": list(spec.window_hw),
+        },
+        versions=provenance.versions(),
+        source=source,
+        notes={"skipped": dict(plan.skipped), "boxes": "stored pixels"},
+    )
+
+
+def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) -> Run:
+    """The MLflow run that this scan began before, or a new one."""
+    from workflows import tracking
+
+    begun = ledger.Ledger.begun(out, job)
+    if begun is not None and begun.notes.get("run_id"):
+        return tracking.resume(begun.notes["run_id"])
+    return tracking.start(
+        model.name.rstrip("/").rpartition("/")[2],  # of a plain folder, its last part
+        f"scan {storage.safe_name(settings.archive.rstrip('/').rpartition('/')[2])}",
+        params=config.to_dict(settings),
+        tags={"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out},
+    )
+
+
+def _with_notes(job: ledger.Job, run: Run, model: ModelRef) -> ledger.Job:
+    from dataclasses import replace
+
+    notes = {"run_id": run.run_id, "tracking_uri": run.uri, "model_run_id": model.run_id}
+    return replace(job, notes={**job.notes, **notes})
+
+
+def _task(settings: ScanConfig, book: ledger.Ledger, model: ModelRef) -> ScanTask:
+    return ScanTask(
+        out=book.out,
+        source=book.source,
+        fingerprint=book.fingerprint,
+        model_folder=model.folder,
+        model_digest=model.digest,
+        model_name=str(model),
+        min_width=settings.min_width,
+        levels_per_octave=settings.levels_per_octave,
+        iou_threshold=settings.iou_threshold,
+    )
+
+
+def _metrics(book: ledger.Ledger) -> dict[str, float]:
+    totals = book.totals()
+    reasons = {f"bad_{reason}": float(count) for reason, count in totals["bad"].items()}
+    return reasons | {
+        "pictures": float(totals["rows_in"]),
+        "pictures_bad": float(totals["rows_bad"]),
+        "pictures_found": float(_found(book)),
+        "detections": float(totals["tables"].get("detections", 0)),
+    }
+
+
+def _found(book: ledger.Ledger) -> int:
+    """Pictures with a detection at or above the model's threshold."""
+    threshold = book.plan["identity"]["model"]["threshold"]
+    parts = (part["score"].to_pylist() for part in book.parts("images", ["score"]))
+    return sum(score is not None and score >= threshold for scores in parts for score in scores)
+
+
+def _dry_run(out: str, plan: archive.ArchivePlan, model: ModelRef) -> Outcome:
+    size = sum(plan.inputs["bytes"].to_pylist())
+    document = {
+        "out": out,
+        "model": str(model),
+        "pictures": plan.inputs.num_rows,
+        "bytes": size,
+        "skipped": dict(plan.skipped),
+    }
+    text = (
+        f"would scan {plan.inputs.num_rows:,} pictures ({size / 1e6:,.1f} MB) "
+        f"with {model} into {out}"
+    )
+    return Outcome(document, text)
+
+
+def _outcome(book: ledger.Ledger, settings: ScanConfig, run: Run) -> Outcome:
+    totals = book.totals()
+    model = book.plan["identity"]["model"]
+    found, skipped = _found(book), sum(book.notes["skipped"].values())
+    name = f"{model['name']}/{model['version']}" if model["version"] else model["name"]
+    document = {
+        "out": book.out,
+        "fingerprint": book.fingerprint,
+        "model": name,
+        "threshold": model["threshold"],
+        "pictures": totals["rows_in"],
+        "found": found,
+        "bad": totals["bad"],
+        "skipped": skipped,
+        "detections": totals["tables"].get("detections", 0),
+        "run_id": run.run_id,
+        "problems": run.problems,
+    }
+    return Outcome(document, _describe(document, run), fanout.too_many_bad(totals, settings.fanout))
+
+
+def _describe(document: Mapping[str, Any], run: Run) -> str:
+    nothing = document["pictures"] - document["found"] - sum(document["bad"].values())
+    lines = [
+        f"{document['pictures']:,} pictures looked through with {document['model']}",
+        f"  {document['found']:>6,} with the logo (score of {document['threshold']:.2f} or more)",
+        f"  {nothing:>6,} without",
+        *(
+            f"  {count:>6,} could not be looked at: {records.REASONS[reason]}"
+            for reason, count in sorted(document["bad"].items())
+        ),
+        *(
+            [f"  {document['skipped']:>6,} files skipped: no pictures"]
+            if document["skipped"]
+            else []
+        ),
+        *(f"note: {problem}" for problem in document["problems"]),
+        f"scan: {document['out']}",
+        f"run:  {run.url}",
+        f"next: nnst report {document['out']}",
+    ]
+    return "\n".join(lines)

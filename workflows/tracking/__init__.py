@@ -1,0 +1,26 @@
+"""Runs and models, recorded: the only package that knows MLflow.
+
+`store` is where the records are, `runs` writes them, `registry` registers models and `lookup`
+finds them; `outbox` holds what MLflow does not take yet. Importing them imports no MLflow.
+"""
+
+from workflows.tracking.lookup import CHAMPION, ModelRef, resolve
+from workflows.tracking.registry import ModelVersion, check_model_name, register
+from workflows.tracking.runs import Run, resume, start
+from workflows.tracking.store import artifact_folder, database_file, shown, tracking_uri
+
+__all__ = [
+    "CHAMPION",
+    "ModelRef",
+    "ModelVersion",
+    "Run",
+    "artifact_folder",
+    "check_model_name",
+    "database_file",
+    "register",
+    "resolve",
+    "resume",
+    "shown",
+    "start",
+    "tracking_uri",
+]

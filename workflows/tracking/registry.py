@@ -1,0 +1,131 @@
+"""Models by name: what a name may be, and new versions."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nnst import storage
+from nnst.errors import InputError, JobFailed
+from nnst.records import ModelSpec
+from workflows.tracking import store
+from workflows.tracking.outbox import first_line
+from workflows.tracking.runs import Run
+
+FOLDER = "model"  # among a run's files
+PATIENCE_S = 60.0  # how long a trained model waits for a server that is away
+
+NAME = re.compile(r"\w[\w .+-]{0,199}(?<! )")  # no / : @ or quotes: they have a meaning
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """A registered version of a model."""
+
+    name: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{self.name}/{self.version}"
+
+
+def check_model_name(name: str) -> None:
+    """Nothing; raises InputError for a name that cannot be registered or found again."""
+    if not NAME.fullmatch(name):
+        remedy = "use letters, digits, space and _ . + -, first a letter or digit, 200 at most"
+        raise InputError(f"{name[:80]!r} cannot be the name of a model", remedy)
+
+
+def register(
+    name: str,
+    run: Run,
+    folder: str,
+    spec: ModelSpec,
+    digest: str,
+    tags: Mapping[str, str] = {},
+) -> ModelVersion:
+    """The new version of the model: the folder's two files, recorded with the run.
+
+    The same model of the same run is registered once. Raises JobFailed when MLflow does not take
+    it; the folder is as it was.
+    """
+    check_model_name(name)
+    every = {**_facts(spec), **tags, "digest": digest}
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return _known(run, name, digest) or _create(run, name, folder, spec, every)
+        except (store.mlflow().MlflowException, OSError) as error:
+            if store.is_refusal(error) or time.monotonic() > deadline:
+                what = f"the model in {folder} could not be registered as {name}"
+                remedy = "the folder is kept: run the same command again when MLflow takes it"
+                raise JobFailed(f"{what}: {store.shown(first_line(error))}", remedy) from error
+            time.sleep(2.0)
+
+
+def _facts(spec: ModelSpec) -> dict[str, str]:
+    """What a person wants to read beside a version."""
+    height, width = spec.window_hw
+    labels = ", ".join(spec.labels[1:])
+    return {"architecture": spec.architecture, "labels": labels, "window": f"{width}x{height}"}
+
+
+def _known(run: Run, name: str, digest: str) -> ModelVersion | None:
+    """The version that an earlier attempt at the same registration left."""
+    for found in run.client.search_model_versions(f"name='{name}'", max_results=100):
+        if found.run_id == run.run_id and found.tags.get("digest") == digest:
+            return ModelVersion(name, str(found.version))
+    return None
+
+
+def _create(
+    run: Run, name: str, folder: str, spec: ModelSpec, tags: Mapping[str, str]
+) -> ModelVersion:
+    from nnst import models
+
+    mlflow = store.mlflow()
+    with tempfile.TemporaryDirectory() as temporary:
+        description = os.path.join(temporary, "MLmodel")
+        _describe(run, spec).save(description)
+        for path in (
+            storage.join(folder, models.WEIGHTS),
+            storage.join(folder, models.DESCRIPTION),
+            description,
+        ):
+            run.client.log_artifact(run.run_id, path, FOLDER)
+    try:
+        run.client.create_registered_model(name)
+    except mlflow.MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"{run.artifact_uri}/{FOLDER}"
+    made = run.client.create_model_version(
+        name, source, run.run_id, tags=dict(tags), await_creation_for=int(PATIENCE_S)
+    )
+    return ModelVersion(name, str(made.version))
+
+
+def _describe(run: Run, spec: ModelSpec) -> Any:
+    """The MLmodel file, by which MLflow's pages show what goes in and comes out."""
+    mlflow = store.mlflow()
+    schema, tensor = mlflow.types.Schema, mlflow.types.TensorSpec
+    signature = mlflow.models.ModelSignature(
+        inputs=schema([tensor(np.dtype(np.uint8), (-1, -1, 3), "image")]),
+        outputs=schema(
+            [
+                tensor(np.dtype(np.float32), (-1, 4), "boxes"),
+                tensor(np.dtype(np.float32), (-1,), "scores"),
+                tensor(np.dtype(np.int64), (-1,), "labels"),
+            ]
+        ),
+    )
+    model = mlflow.models.Model(artifact_path=FOLDER, run_id=run.run_id, signature=signature)
+    model.add_flavor("nnst", architecture=spec.architecture, labels=list(spec.labels))
+    return model

@@ -1,0 +1,143 @@
+"""Where the records are kept, and a client that reaches them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from nnst import storage
+from nnst.errors import InputError
+from workflows.tracking.outbox import first_line
+
+DATABASE = os.path.join("mlruns", "mlflow.db")
+
+_SWITCHES = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # few: it is the outbox that is patient
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+_LOUD = ("mlflow", "alembic", "urllib3.connectionpool")
+
+
+def mlflow() -> Any:
+    """MLflow, silent: stdout is the caller's, and errors reach him as exceptions.
+
+    Imported here and not above, because the import takes 1.6 s that `nnst --help` need not wait.
+    """
+    for name, value in _SWITCHES.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    import mlflow.artifacts
+    import mlflow.entities
+    import mlflow.exceptions
+    import mlflow.models
+    import mlflow.types
+
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return mlflow
+
+
+def tracking_uri() -> str:
+    """The address of the records, which holds in every working directory.
+
+    MLFLOW_TRACKING_URI, else a database in mlruns/ under the current folder. Raises InputError.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or f"sqlite:///{DATABASE}"
+    kind = given.partition(":")[0].partition("+")[0]
+    remedy = "unset it to record in mlruns/, or give http://HOST:PORT or sqlite:////PATH/mlflow.db"
+    if kind == "sqlite":
+        path = given.partition(":///")[2]
+        if path in ("", ":memory:"):
+            raise InputError(f"MLFLOW_TRACKING_URI={given} names no file", remedy)
+        return f"sqlite:///{_absolute(path)}"
+    if kind in ("http", "https") and urlsplit(given).hostname:
+        return given.rstrip("/")
+    if kind in ("postgresql", "mysql", "mssql"):
+        return given
+    what = f"MLFLOW_TRACKING_URI={shown(given)} is neither a server nor a database"
+    raise InputError(f"{what} (MLflow has closed its store of plain files)", remedy)
+
+
+def _absolute(path: str) -> str:
+    """The path in full; refused in a submitted job, whose folder is a copy that gets lost."""
+    # Ray sets this variable for the driver of a submitted job.
+    submitted = "job_submission_id" in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
+    if submitted and not os.path.isabs(path):
+        raise InputError(
+            f"what a submitted job records in {path} would be lost with its folder",
+            "set MLFLOW_TRACKING_URI to a server that the cluster reaches",
+        )
+    return os.path.abspath(path)
+
+
+def database_file(uri: str) -> str:
+    """The path of an SQLite database; "" for every other address."""
+    return uri.removeprefix("sqlite:///") if uri.startswith("sqlite:") else ""
+
+
+def artifact_folder(uri: str) -> str:
+    """Where the files of runs go that are recorded in a database: beside it, if it is a file."""
+    beside = os.path.dirname(database_file(uri) or os.path.abspath(DATABASE))
+    return os.path.join(beside, "artifacts")
+
+
+def shown(uri: str) -> str:
+    """The text without the passwords of addresses in it."""
+    return re.sub(r"//[^/@\s]*@", "//", uri)
+
+
+def client(uri: str) -> Any:
+    """An MlflowClient for the records at this address, which answer and have their tables."""
+    with explained(uri), _alone(database_file(uri)):
+        opened = mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
+        opened.search_experiments(max_results=1)
+    return opened
+
+
+@contextlib.contextmanager
+def explained(uri: str) -> Iterator[None]:
+    """MLflow's errors become InputError, with what to do."""
+    import sqlalchemy.exc  # MLflow lets errors of a database that cannot be opened through
+
+    try:
+        yield
+    except (mlflow().MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+        remedy = "start that server, or unset MLFLOW_TRACKING_URI to record in mlruns/"
+        if "out-of-date database schema" in str(error):
+            remedy = f"back the database up, then run: mlflow db upgrade {shown(uri)}"
+        elif database_file(uri):
+            remedy = "make that file usable, or name another one with MLFLOW_TRACKING_URI"
+        what = f"MLflow at {shown(uri)} cannot be used: {shown(first_line(error))}"
+        raise InputError(what, remedy) from error
+
+
+@contextlib.contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """One process at a time: two that create MLflow's tables at once break them."""
+    if not path:
+        yield
+        return
+    if os.path.exists(path) and storage.read(path, 16) not in (b"", b"SQLite format 3\0"):
+        raise OSError("the file is not an SQLite database")  # MLflow would try for 100 s
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether the same call would fail again: MLflow answered, and did not like it."""
+    if isinstance(error, mlflow().MlflowException):
+        status = error.get_http_status_code()
+        return status < 500 and status not in (408, 429)
+    return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
