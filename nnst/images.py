@@ -167,11 +167,14 @@ def _decode_bgr(data: bytes, header: Header) -> Pixels | None:
         data = tiff.with_orientation_1(data)
     if header.alpha:
         bgra = _imdecode(data, cv2.IMREAD_UNCHANGED)
-        if bgra is not None and bgra.shape[2:] == (4,):
-            if bgra.dtype == np.uint8 or header.format == "png":
-                return _over_white(bgra, premultiplied=header.format == "tiff")
-            # An AVIF of 10 or 12 bits: OpenCV does not say of how many, so its alpha is dropped.
+        if bgra is not None and _can_blend(bgra, header):
+            return _over_white(bgra, premultiplied=header.format == "tiff")
     return _imdecode(data, _COLOUR)
+
+
+def _can_blend(bgra: NDArray[Any], header: Header) -> bool:
+    """Whether there is an alpha whose scale is known: AVIF may have 10 bits or 12, unsaid."""
+    return bgra.shape[2:] == (4,) and (bgra.dtype == np.uint8 or header.format == "png")
 
 
 def _imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
@@ -196,19 +199,20 @@ def _over_white(bgra: NDArray[Any], premultiplied: bool) -> Pixels:
     return bgr
 
 
-_NOISE = tuple(bytes(i * step % 251 for i in range(64)) for step in (73, 151))
-"""Two runs of bytes that hold no marker, to be read as coded data."""
+_NOISE = tuple(bytes(i * step % 251 for i in range(1, 65)) for step in (73, 151, 29, 197, 113, 241))
+"""Runs of bytes that hold no marker, to be read as coded data."""
 
 
 def _whole_jpeg(data: bytes, bgr: Pixels | None) -> Pixels | None:
     """The picture of a JPEG that holds all of it, with its end marker or without; None if damaged.
 
-    OpenCV gives nothing for a file without its end marker, however whole, and a picture with a grey
-    rest for half a file that has one.
+    Without an end marker OpenCV gives nothing, however whole the file is, or takes padding behind
+    half a file for its rest; half a file with an end marker has a grey rest.
     """
-    if bgr is None:
-        return None if data.endswith(jpeg.END) else _mended_jpeg(data)
-    if tuple(bgr[-1, -1]) in _FILL and _mended_jpeg(data[: data.rfind(jpeg.END)]) is None:
+    end = data.rfind(jpeg.END)
+    if data.find(jpeg.SCAN, max(end, 0)) >= 0:  # a scan that no end marker follows
+        return _mended_jpeg(jpeg.without_padding(data))
+    if bgr is not None and tuple(bgr[-1, -1]) in _FILL and _mended_jpeg(data[:end]) is None:
         raise ImageError("truncated", "coded data is missing before the end marker")
     return bgr
 
@@ -224,7 +228,6 @@ def _mended_jpeg(data: bytes) -> Pixels | None:
     has not takes it for coded data. So the picture is whole if noise behind it makes no difference,
     with and without the restart marker that would be due.
     """
-    data = jpeg.without_padding(data)
     try:
         if not jpeg.names_every_coefficient(data):
             return None

@@ -12,13 +12,13 @@ BLOCK = 512  # boxes compared with as many others at once: a few megabytes, howe
 
 
 def ranking(detections: Detections) -> NDArray[np.int64]:
-    """(N,) indices from best to worst: by score, then label, then box from top left.
+    """(N,) indices from best to worst: by score, then label, then box (x0, y0, x1, y1).
 
     Rows that differ in nothing are the only ties left, so the order in which rows came is
     forgotten.
     """
     x0, y0, x1, y1 = detections.boxes.T
-    keys = (x1, y1, x0, y0, detections.labels, -detections.scores)  # the last is the first key
+    keys = (y1, x1, y0, x0, detections.labels, -detections.scores)  # the last is the first key
     return np.lexsort(keys)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def scales(
 
 def levels(
     pixels: Pixels,
-    scales: Sequence[float],
+    scales: Iterable[float],
     pad_xy: tuple[int, int] = (0, 0),
     colour: tuple[float, float, float] = (127.5, 127.5, 127.5),
 ) -> Iterator[PyramidLevel]:

@@ -29,8 +29,6 @@ FLOORS = (
     "orientation",  # of pictures, by EXIF
     "images",
     "archive",
-    "markup",  # XML from anywhere
-    "truth",  # what all annotation formats come to
     "imglab",
     "formats",
     "crops",
@@ -71,6 +69,12 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+def base_of(node: ast.ImportFrom, package: list[str]) -> str:
+    """The module that `from ... import` names; each dot but the first leaves one package."""
+    above = package[: len(package) - node.level + 1] if node.level else []
+    return ".".join([*above, node.module] if node.module else above)
+
+
 def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
     """Every dotted name that the code imports, wherever it stands: in a function, under
     TYPE_CHECKING, by a relative import or through importlib."""
@@ -78,8 +82,7 @@ def imports_of(tree: ast.AST, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1]
-            base = ".".join([*(above if node.level else []), *([node.module] * bool(node.module))])
+            base = base_of(node, package.split("."))
             yield from (f"{base}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             argument = node.args[0]

@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from nnst import images
 from nnst.errors import ImageError, NnstError
-from nnst.images import Limits, decode
+from nnst.images import Limits, Picture, decode
 from nnst.records import REASONS
 
 OK = "ok"
@@ -63,13 +63,18 @@ def far(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(int) - b).mean())
 
 
-def reason_of(data: bytes, limits: Limits = Limits()) -> str:
+def outcome(data: bytes, limits: Limits | None = None) -> Picture | str:
+    """The picture, or the reason why there is none."""
     try:
-        decode(data, limits)
+        return decode(data, limits or Limits())
     except ImageError as error:
-        assert error.reason in REASONS
         return error.reason
-    return OK
+
+
+def reason_of(data: bytes, limits: Limits | None = None) -> str:
+    """The word of the row that these bytes become."""
+    found = outcome(data, limits)
+    return found if isinstance(found, str) else OK
 
 
 def exif(orientation: int) -> Image.Exif:
@@ -159,8 +164,12 @@ PALETTE = np.random.default_rng(1).bytes(768)
 @pytest.mark.parametrize("transparent", [False, True])
 @pytest.mark.parametrize(
     ("colour", "depth"),
-    [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 2), (3, 4), (3, 8)]
-    + [(4, 8), (4, 16), (6, 8), (6, 16)],
+    [
+        *[(0, 1), (0, 2), (0, 4), (0, 8), (0, 16)],  # grey
+        *[(2, 8), (2, 16)],  # RGB
+        *[(3, 1), (3, 2), (3, 4), (3, 8)],  # palette
+        *[(4, 8), (4, 16), (6, 8), (6, 16)],  # grey and RGB with alpha
+    ],
 )
 def test_every_png_colour_type_and_depth_is_eight_bits_over_white(colour, depth, transparent):
     chunks = {"PLTE": PALETTE[: 3 * 2**depth]} if colour == 3 else {}
@@ -277,6 +286,14 @@ def test_boxes_drawn_in_imglab_are_in_pixels_as_stored_since_dlib_ignores_exif(
 
 # ---- refusals ----
 
+TRUNCATED = {
+    "baseline": "jpg",
+    "progressive": "jpg",
+    "cmyk": "jpg",
+    "png": "png",
+    "webp": "webp",
+    "gif": "gif",
+}
 HOSTILE = {
     "bad_crc_idat.png": "corrupt",
     "bomb_20000x20000_1bit.png": "too_many_pixels",
@@ -308,8 +325,7 @@ HOSTILE = {
     "ztxt_bomb_20MB.png": OK,  # the text is never inflated
     **{
         f"trunc_{kind}_{percent}pct.{suffix}": "truncated"
-        for kind, suffix in [("baseline", "jpg"), ("progressive", "jpg"), ("cmyk", "jpg")]
-        + [("png", "png"), ("webp", "webp"), ("gif", "gif")]
+        for kind, suffix in TRUNCATED.items()
         for percent in ("01", "10", "50", "90", "99")
     },
 }
@@ -350,7 +366,7 @@ def test_limits_are_inclusive_and_name_the_reason():
 CLAIM = """
 import resource, struct, sys, zlib
 from nnst.errors import ImageError
-from nnst.images import Limits, decode
+from nnst.images import Limits, Picture, decode
 head = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
 data = b"\\x89PNG\\r\\n\\x1a\\n" + b"".join(
     struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b))
@@ -419,12 +435,11 @@ def test_a_cut_animation_gives_its_whole_first_frame_or_a_reason(format):
     data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
     first = decode(data).pixels
     for cut in range(1, len(data), 37):
-        try:
-            pixels = decode(data[:cut]).pixels
-        except ImageError as error:
-            assert error.reason in ("truncated", "not_an_image")
+        found = outcome(data[:cut])
+        if isinstance(found, Picture):
+            assert np.array_equal(found.pixels, first)
         else:
-            assert np.array_equal(pixels, first)
+            assert found in ("truncated", "not_an_image")
 
 
 JPEGS = {
@@ -442,29 +457,36 @@ JPEGS = {
 
 
 @pytest.mark.parametrize("name", JPEGS)
-@pytest.mark.parametrize("lost", [b"", b"\xff", b"\0" * 500, b"\xff\0\0\0"], ids=repr)
-def test_a_jpeg_that_lost_only_its_end_marker_is_the_same_picture(name, lost):
+def test_a_jpeg_that_lost_only_its_end_marker_is_the_same_picture(name):
     whole = decode(JPEGS[name]).pixels
-    assert np.array_equal(decode(JPEGS[name][:-2] + lost).pixels, whole)
+    for left in (b"", b"\xff"):
+        assert np.array_equal(decode(JPEGS[name][:-2] + left).pixels, whole)
+
+
+@pytest.mark.parametrize("name", [name for name in JPEGS if JPEGS[name][-3] != 0])
+def test_zeros_in_the_place_of_the_end_marker_do_no_harm(name):
+    """As a download leaves them that reserved the space beforehand."""
+    whole = decode(JPEGS[name]).pixels
+    for left in (bytes(500), b"\xff\0\0\0"):
+        assert np.array_equal(decode(JPEGS[name][:-2] + left).pixels, whole)
 
 
 @pytest.mark.parametrize("name", JPEGS)
-@pytest.mark.parametrize("end", [b"", b"\xff", b"\0" * 300], ids=repr)
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\0" * 300], ids=len)
 def test_a_jpeg_that_lacks_coded_data_is_truncated_wherever_it_was_cut(name, end):
     """What is accepted all the same decodes to every pixel of the whole picture."""
     data, whole = JPEGS[name], decode(JPEGS[name]).pixels
     content = len(data) - 2
-    cuts = {*range(20, content, max(7, content // 90)), *range(content - 30, content)}
+    cuts = {*range(20, content, max(7, content // 40)), *range(content - 30, content)}
     accepted = []
     for cut in sorted(cuts):
-        try:
-            pixels = decode(data[:cut] + end).pixels
-        except ImageError as error:
-            assert error.reason == "truncated", (cut, error)
-        else:
-            assert np.array_equal(pixels, whole), cut
+        found = outcome(data[:cut] + end)
+        if isinstance(found, Picture):
             accepted.append(content - cut)
-    assert all(lost <= 1 for lost in accepted), accepted  # a last byte of nothing but zero bits
+            assert np.array_equal(found.pixels, whole), cut
+        else:
+            assert found == "truncated", cut
+    assert set(accepted) <= {1}  # a last byte of nothing but zero bits
 
 
 def test_a_progressive_jpeg_cut_between_two_scans_is_truncated():
@@ -498,13 +520,11 @@ def test_a_changed_file_gives_a_picture_of_its_header_or_a_reason(data):
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, 200) | st.integers(0, len(changed) - 1))
         changed[min(at, len(changed) - 1)] = data.draw(st.integers(0, 255))
-    limits = Limits(max_pixels=10**6)
-    try:
-        picture = decode(bytes(changed), limits)
-    except ImageError as error:
-        assert error.reason in REASONS
+    found = outcome(bytes(changed), Limits(max_pixels=10**6))
+    if isinstance(found, Picture):
+        assert found.pixels.shape == (found.header.height, found.header.width, 3)
     else:
-        assert picture.pixels.shape == (picture.header.height, picture.header.width, 3)
+        assert found in REASONS
 
 
 @given(st.binary(max_size=200), st.sampled_from(sorted(SAMPLES)), st.integers(0, 60))
@@ -553,7 +573,8 @@ def test_shrinking_averages_and_growing_interpolates_each_side_by_itself():
     assert images.resize(stripes, (4, 8)) is stripes
     assert (images.resize(stripes, (9, 4)) == 100).all()
     assert np.array_equal(
-        images.resize(stripes, (4, 16)), cv2.resize(stripes, (16, 4), interpolation=cv2.INTER_LINEAR)
+        images.resize(stripes, (4, 16)),
+        cv2.resize(stripes, (16, 4), interpolation=cv2.INTER_LINEAR),
     )
 
 
@@ -571,6 +592,7 @@ def test_pixels_that_no_file_can_hold_are_an_error_not_an_empty_file():
 
 
 def test_importing_the_module_leaves_opencv_as_it_was():
-    code = "import cv2; n = cv2.getNumThreads(); import nnst.images; assert cv2.getNumThreads() == n"
+    code = "import cv2; n = cv2.getNumThreads(); import nnst.images; print(cv2.getNumThreads() - n)"
     root = Path(__file__).resolve().parents[1]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)
+    assert done.stdout.strip() == b"0"

@@ -570,22 +570,32 @@ def test_a_worker_that_writes_after_a_fresh_start_does_no_harm(out: str) -> None
 # --- The same rows, the same bytes
 
 
-@FEW
-@given(st.lists(st.integers(0, 6), max_size=5), st.booleans())
+def crops(count: int) -> pa.Table:
+    """Rows of 100 kB: some megabytes, so that Parquet cuts pages where it sees a chunk end."""
+    box = {"box": [0, 0, 1, 1], "box_in_crop": [0, 0, 1, 1]}
+    words = {"image_id": "0", "label": "pare", "origin": "positive", "split": "train"}
+    rows = [box | words | {"image": str(i), "pixels": bytes([i]) * 100_000} for i in range(count)]
+    return pa.Table.from_pylist(rows, schema=records.CROPS)
+
+
+FORTY_CROPS = crops(40)
+
+
+@settings(FEW, max_examples=10)
+@given(st.lists(st.integers(1, 39), min_size=1, max_size=3), st.booleans())
 def test_a_part_depends_on_its_rows_and_not_on_how_they_lie_in_memory(
     cuts: list[int], sliced: bool
 ) -> None:
-    rows = rows_of(inputs(6))["images"]
-    edges = [0, *sorted(cuts), 6]
-    pieces = [rows.slice(a, b - a) for a, b in itertools.pairwise(edges)]
-    form = pa.concat_tables(pieces)
+    rows = FORTY_CROPS
+    edges = [0, *sorted(cuts), 40]
+    form = pa.concat_tables([rows.slice(a, b - a) for a, b in itertools.pairwise(edges)])
     if sliced:
-        form = pa.concat_tables([rows, form, rows]).slice(6, 6)
+        form = pa.concat_tables([rows, form, rows]).slice(40, 40)
     form = form.replace_schema_metadata({"host": "a"})
     out = f"memory://{uuid.uuid4().hex}"
-    first, second = write_part(out, "images", 3, rows), write_part(out, "images", 3, form)
+    first, second = write_part(out, "crops", 3, rows), write_part(out, "crops", 3, form)
     assert first == second
-    assert storage.names(storage.join(out, "images")) == [first.name]
+    assert storage.names(storage.join(out, "crops")) == [first.name]
     storage.remove(out)
 
 
@@ -639,6 +649,17 @@ def test_any_order_of_commits_gives_the_same_bytes(order: list[int]) -> None:
     assert bytes_of(ledger) == undisturbed()
     assert ledger.read("images")["image"].to_pylist() == UNDISTURBED_IMAGES
     storage.remove(out)
+
+
+def test_shards_come_by_number_and_not_by_the_spelling_of_their_receipts(out: str) -> None:
+    """From 100,000 shards on, the names have six digits."""
+    rows = inputs(1, 1).set_column(
+        6, records.INPUTS.field("shard"), pa.array([99_999, 100_000], pa.int32())
+    )
+    ledger = Ledger.create(out, job(rows))
+    work_on_what_is_missing(ledger)
+    assert list(ledger.receipts()) == [99_999, 100_000]
+    assert ledger.read("images")["image"].to_pylist() == ["0/0.jpg", "1/0.jpg"]
 
 
 def test_a_disk_and_a_store_hold_the_same_bytes(out: str) -> None:

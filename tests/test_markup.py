@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnst import markup
 from nnst.errors import InputError
+from nnst.imglab import markup
 
 PLAIN = "<?xml version='1.0' encoding='{}'?>\n<dataset><name>caf\u00e9 \u65e5</name></dataset>"
 

@@ -75,7 +75,8 @@ def test_upright_and_stored_boxes_are_exact_inverses(rows, hw, orientation):
     there = boxes_upright(boxes, hw, orientation)
 
     assert np.array_equal(boxes_stored(there, hw, orientation), boxes)
-    assert np.array_equal(boxes_upright(boxes_stored(boxes, hw, orientation), hw, orientation), boxes)
+    back = boxes_stored(boxes, hw, orientation)
+    assert np.array_equal(boxes_upright(back, hw, orientation), boxes)
     assert np.array_equal(boxes, untouched)
     assert there.dtype == np.float32
     assert np.array_equal(there[:, 2] >= there[:, 0], _ordered(boxes, orientation, axis=0))

@@ -215,24 +215,32 @@ def test_a_file_has_the_mode_that_the_umask_asks_for(tmp_path: Path, mask: int) 
     assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~mask}
 
 
-@pytest.mark.usefixtures("umask")
-def test_threads_that_put_leave_the_umask_alone(tmp_path: Path) -> None:
-    """The umask belongs to the whole process: a put that sets it gives another thread's files
-    a wrong mode, and two at once may leave it set."""
-    os.umask(0o022)
+def test_a_put_never_sets_the_umask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It belongs to the whole process: set for a moment, it gives the files of another thread a
+    wrong mode, and two threads that set it at once may leave it set."""
 
-    def put_many(number: int) -> None:
-        for turn in range(25):
-            storage.put(tmp_path / f"{number}-{turn}", b"x")
+    def umask(mask: int) -> int:
+        raise AssertionError(f"the umask was set to {mask:o}")
 
-    threads = [threading.Thread(target=put_many, args=(number,)) for number in range(8)]
+    monkeypatch.setattr(os, "umask", umask)
+    storage.put(tmp_path / "put", b"x")
+    storage.put_new(tmp_path / "new", b"x")
+    assert sorted(os.listdir(tmp_path)) == ["new", "put"]
+
+
+def test_threads_may_put_one_file_at_once(tmp_path: Path) -> None:
+    def put_many(letter: bytes) -> None:
+        for _ in range(25):
+            storage.put(tmp_path / "file", letter * 10_000)
+
+    threads = [threading.Thread(target=put_many, args=(bytes([97 + i]),)) for i in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert os.umask(0o022) == 0o022
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
-    assert len(list(tmp_path.iterdir())) == 200
+    data = storage.read(tmp_path / "file")
+    assert (len(data), len(set(data))) == (10_000, 1)
+    assert os.listdir(tmp_path) == ["file"]
 
 
 def test_a_put_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

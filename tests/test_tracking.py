@@ -265,7 +265,7 @@ def test_a_run_keeps_what_it_is_told(here: Path, tmp_path: Path) -> None:
     data = kept.inputs.dataset_inputs[0]
     assert data.dataset.digest == ("ab" * 32)[:36]
     assert json.loads(data.dataset.profile) == {"positive": 40}
-    assert get_source(data.dataset).uri == str(here / "work" / "crops")
+    assert get_source(data.dataset).to_dict() == {"uri": str(here / "work" / "crops")}
     assert run.run_id in run.url
 
 
@@ -353,6 +353,7 @@ def test_a_server_that_dies_does_not_stop_the_job_and_misses_nothing(remote: Ser
         run.log_bytes("plots/loss.png", b"\x89PNG")
         assert len(run.problems) == 1
         assert "6 record(s) wait" in run.problems[0]
+        assert "Connection refused" in run.problems[0]
         remote.start()
     assert run.problems == []
     assert history(run, "loss") == [(step, float(step)) for step in range(6)]

@@ -12,7 +12,7 @@ import pytest
 
 from nnst import imglab
 from nnst.errors import ImageError
-from nnst.truth import MAX_COORDINATE, Box, Dataset, Image, Part, annotation, picture_path
+from nnst.imglab.truth import MAX_COORDINATE, Box, Dataset, Image, Part, annotation, picture_path
 
 
 @pytest.fixture

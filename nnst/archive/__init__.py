@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nnst import storage
-from nnst.archive import folder, members, parquet, sources, tar, zip
+from nnst.archive import folder, members, parquet, sources, tar
+from nnst.archive import zip as zip_
 from nnst.archive.members import Member, Reader, Row
 from nnst.errors import ImageError, InputError
 from nnst.records import Failure
@@ -120,8 +121,8 @@ def _reader(container: IO[bytes]) -> Reader:
     """The reader for what the first bytes say the container is."""
     magic = container.read(4)
     container.seek(0)
-    if magic in zip.MAGICS:
-        return zip.reader(container)
+    if magic in zip_.MAGICS:
+        return zip_.reader(container)
     if magic == parquet.MAGIC:
         return parquet.reader(container)
     return tar.reader(tar.inflated(container) if magic[:2] == tar.GZIP_MAGIC else container)

@@ -125,7 +125,7 @@ def packed_name(name: str) -> tuple[str, str | None]:
     of an attack all the same, and such a member is not opened.
     """
     parts = re.split(r"[/\\]", name)
-    unsafe = not parts[0] or not parts[-1] or ".." in parts or "\0" in name
+    unsafe = parts[0] == "" or parts[-1] in ("", ".") or ".." in parts or "\0" in name
     if unsafe or _DRIVE.match(name):
         return name, "unsafe_path"
     return "/".join(part for part in name.split("/") if part not in ("", ".")), None

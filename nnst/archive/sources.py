@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import IO
 
 from nnst import storage
-from nnst.archive import folder, members, parquet, tar, zip
+from nnst.archive import folder, members, parquet, tar
+from nnst.archive import zip as zip_
 from nnst.archive.members import Place, Row, Stretch
 from nnst.errors import InputError
 from nnst.ledger import Ledger
@@ -92,8 +93,8 @@ def _in_file(source: str) -> list[Stretch]:
     with storage.open_stream(source) as stream:
         head = stream.read(_HEAD_BYTES)
         stream.seek(0)
-        if head.startswith(zip.MAGICS):
-            return [zip.find(stream, place)]
+        if head.startswith(zip_.MAGICS):
+            return [zip_.find(stream, place)]
         if head.startswith(parquet.MAGIC):
             return parquet.find(stream, place)
         if head.startswith(tar.GZIP_MAGIC) or tar.is_tar(head):

@@ -64,7 +64,14 @@ def _add_members(
         if header.kind != tarfile.DIRTYPE:
             name, unsafe = members.packed_name(header.name)
             reason = header.reason or unsafe
-            row = Row(name, place.container, header.offset, header.bytes, header.stamp, reason)
+            row = Row(
+                place.prefix + name,
+                place.container,
+                header.offset,
+                header.bytes,
+                header.stamp,
+                reason,
+            )
             stretch.add(row, None if header.reason else partial(_head, stream, header))
         if header.end > limit[0]:
             raise limit[1]

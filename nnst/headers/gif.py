@@ -35,22 +35,23 @@ def _blocks(data: bytes) -> Iterator[tuple[int, int]]:
     Other extensions are passed over. Raises ImageError where the file ends early.
     """
     at = 13 + _palette_bytes(uint(data, 10, 1))
-    for _ in range(MAX_STEPS):
+    steps = iter(range(MAX_STEPS))  # of blocks and sub-blocks together
+    for _ in steps:
         kind = uint(data, at, 1)
         if kind == _EXTENSION:
             if uint(data, at + 1, 1) == _CONTROL:
                 yield _CONTROL, at + 2
-            at = _sub_blocks_end(data, at + 2)
+            at = _sub_blocks_end(data, at + 2, steps)
         else:
             yield kind, at + 1
             if kind != _IMAGE:
                 return
-            at = _sub_blocks_end(data, at + 11 + _palette_bytes(uint(data, at + 9, 1)))
+            at = _sub_blocks_end(data, at + 11 + _palette_bytes(uint(data, at + 9, 1)), steps)
 
 
-def _sub_blocks_end(data: bytes, at: int) -> int:
+def _sub_blocks_end(data: bytes, at: int, steps: Iterator[int]) -> int:
     """Where the run of sub-blocks that begins at `at` ends."""
-    for _ in range(MAX_STEPS):
+    for _ in steps:
         size = uint(data, at, 1)
         at += 1 + size
         if size == 0:

@@ -10,6 +10,7 @@ from nnst.headers.header import MAX_STEPS, Header, uint
 from nnst.headers.tiff import exif_orientation
 
 END = b"\xff\xd9"
+SCAN = b"\xff\xda"  # what begins a scan
 
 _MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # not stuffing, restart or fill
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
@@ -63,17 +64,20 @@ def names_every_coefficient(data: bytes) -> bool:
 
 def next_restart(data: bytes) -> bytes:
     """The restart marker that would come next in the last scan (they are numbered modulo 8)."""
-    scan = data[data.rfind(b"\xff\xda") :]
+    scan = data[data.rfind(SCAN) :]
     at = max(scan.rfind(bytes([0xFF, 0xD0 + number])) for number in range(8))
     return bytes([0xFF, 0xD0 + (scan[at + 1] + 1) % 8 if at >= 0 else 0xD0])
 
 
 def without_padding(data: bytes) -> bytes:
-    """The bytes up to the last that can be coded data: no half marker, no run of zeros behind."""
+    """The bytes up to the last that can be coded data: no half marker, no run of zeros behind.
+
+    Coded data can end in a zero or two, above all behind an FF, which is never coded without one.
+    """
     kept = data.rstrip(b"\0")
-    if len(kept) < len(data) and kept.endswith(b"\xff"):
-        return kept + b"\0"  # FF 00 is a coded FF
-    return kept.rstrip(b"\xff")
+    if len(data) - len(kept) <= 2:
+        return data.rstrip(b"\xff")
+    return kept + b"\0" if kept.endswith(b"\xff") else kept
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:

@@ -12,7 +12,10 @@ from nnst.headers.header import MAX_STEPS, Header, uint
 _NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _ORIENTATION = 254, 256, 257, 258, 274
 _SAMPLES, _EXTRA_SAMPLES, _DNG_VERSION = 277, 338, 50706
 _EXTENTS = ((273, 279), (324, 325))  # where strips and tiles begin, and how long they are
-_INT_BYTES = {1: 1, 3: 2, 4: 4, 13: 4, 16: 8, 18: 8}  # type of a value -> bytes of one
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_BIG_BYTES = {16: 8, 17: 8, 18: 8}  # BigTIFF's own
+_SIZES = _BYTES | _BIG_BYTES  # type of a value -> bytes of one
+_UNSIGNED = frozenset({1, 3, 4, 13, 16, 18})
 _MAX_PAGES = 4096
 
 Order = Literal["big", "little"]
@@ -42,6 +45,11 @@ class _Entry:
     count: int
     value_at: int
 
+    @property
+    def end(self) -> int:
+        """Where its values end."""
+        return self.value_at + self.count * _SIZES.get(self.kind, 1)
+
 
 def read(data: bytes) -> Header:
     """The header of a TIFF's first page."""
@@ -65,9 +73,11 @@ def read(data: bytes) -> Header:
 
 
 def reaches_end(data: bytes) -> bool:
-    """Whether every strip or tile of the first page lies inside the file."""
+    """Whether every value, strip and tile of the first page lies inside the file."""
     layout, first = _start(data)
     entries = {entry.tag: entry for entry in _entries(data, layout, first)}
+    if any(entry.end > len(data) for entry in entries.values()):
+        return False
     for offsets, sizes in _EXTENTS:
         if offsets in entries and sizes in entries:
             starts = _values(data, layout, entries[offsets])
@@ -123,7 +133,7 @@ def _entries(data: bytes, layout: _Layout, table: int) -> Iterator[_Entry]:
         tag, kind = uint(data, at, 2, layout.order), uint(data, at + 2, 2, layout.order)
         count = uint(data, at + 4, layout.word, layout.order)
         value_at = at + 4 + layout.word
-        if count * _INT_BYTES.get(kind, 1) > layout.word:
+        if count * _SIZES.get(kind, 1) > layout.word:
             value_at = uint(data, value_at, layout.word, layout.order)
         yield _Entry(tag, at, kind, count, value_at)
 
@@ -149,6 +159,7 @@ def _value(data: bytes, layout: _Layout, entry: _Entry) -> int:
 
 
 def _values(data: bytes, layout: _Layout, entry: _Entry) -> Iterator[int]:
-    size = _INT_BYTES.get(entry.kind)
-    for number in range(min(entry.count, MAX_STEPS) if size else 0):
-        yield uint(data, entry.value_at + number * (size or 1), size or 1, layout.order)
+    """The numbers of an entry, none where its type is no unsigned integer."""
+    size = _SIZES.get(entry.kind, 1)
+    for number in range(min(entry.count, MAX_STEPS) if entry.kind in _UNSIGNED else 0):
+        yield uint(data, entry.value_at + number * size, size, layout.order)

@@ -44,7 +44,7 @@ function overlay(picture, boxes, labels) {
       width: `${(100 * (x1 - x0)) / picture.width}%`,
       height: `${(100 * (y1 - y0)) / picture.height}%`,
     };
-    const right = left > 70; // write to the left, so that the text stays in the picture
+    const right = left > 55; // write to the left, so that the text stays in the picture
     const place = { x: `${right ? (100 * x1) / picture.width : left}%`, y: `${top}%` };
     place.dy = top < 10 ? 14 : -5;
     if (right) place["text-anchor"] = "end";

@@ -28,7 +28,8 @@ function strongBoxes(picture) {
   return picture.boxes.filter((box) => Math.fround(box[4]) >= least && (!label || box[5] === label));
 }
 
-const found = (entry) => (entry.boxes.length ? 2 + entry.boxes[0][4] : entry.picture.score ?? -1);
+const found = ({ kind, boxes, picture }) =>
+  boxes.length ? 2 + boxes[0][4] : kind === "bad" ? -2 : picture.score ?? -1;
 const largest = ({ boxes }) => Math.max(0, ...boxes.map(([x0, y0, x1, y1]) => Math.max(x1 - x0, y1 - y0)));
 const ORDERS = {
   score: (a, b) => found(b) - found(a) || a.picture.rank - b.picture.rank,
@@ -154,6 +155,13 @@ function showLarge(picture) {
   at("large-place").textContent = index < 0
     ? "not among the pictures shown" : `${WHOLE.format(index + 1)} of ${WHOLE.format(matches.length)}`;
   at("large-body").replaceChildren(...makeLarge(picture, strongBoxes(picture), LABELS, data.reasons));
+}
+
+/** Back to the grid, on the picture last seen: the browser itself returns to the one opened. */
+function closeLarge() {
+  select(matches.findIndex((entry) => entry.picture === state.open));
+  state.open = null;
+  focusSelected();
 }
 
 function setStep(step) {

@@ -92,7 +92,7 @@ function listen() {
   at("large-back").addEventListener("click", () => move(-1));
   at("large-on").addEventListener("click", () => move(1));
   at("large-close").addEventListener("click", () => at("large").close());
-  at("large").addEventListener("close", () => { state.open = null; focusSelected(); });
+  at("large").addEventListener("close", closeLarge);
 }
 
 for (const step of [fillHeading, fillEvaluations, fillKinds, fillHistogram, fillLabels, fillProvenance, listen]) step();

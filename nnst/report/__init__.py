@@ -22,6 +22,7 @@ from nnst.report.listing import ReportSettings
 __all__ = ["DEFAULTS", "Report", "ReportSettings", "write"]
 
 DEFAULTS = ReportSettings()
+_STYLES = ("report.css", "pictures.css")
 _SCRIPTS = ("pictures.js", "report.js", "start.js")  # each uses those before it
 
 
@@ -44,7 +45,7 @@ def write(ledger: Ledger, settings: ReportSettings = DEFAULTS) -> Report:
     index = storage.join(ledger.out, "report", "index.html")
     table = storage.join(ledger.out, "report", "detections.csv")
     storage.put(table, spreadsheet.encode(ledger, document["scan"]["threshold"]))
-    storage.put(index, page.assemble("report.html", "report.css", _SCRIPTS, document))
+    storage.put(index, page.assemble("report.html", _STYLES, _SCRIPTS, document))
     return Report(index, table, document["counts"])
 
 

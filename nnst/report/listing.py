@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nnst import archive, storage
+from nnst import archive, images, storage
 from nnst.errors import ImageError, InputError
 from nnst.ledger import Ledger
 from nnst.records import OK
@@ -37,9 +37,11 @@ class ReportSettings:
     quality: int = 78  # of JPEG, 1 to 100
 
     def __post_init__(self) -> None:
-        sides = min(self.thumbnail_side, self.large_side, self.closeup_side)
-        if sides < 16 or min(self.thumbnails, self.large, self.closeups, self.boxes) < 0:
+        budgets = self.thumbnails, self.large, self.closeups, self.listed, self.boxes
+        if min(self.thumbnail_side, self.large_side, self.closeup_side) < 16 or min(budgets) < 0:
             raise ValueError("a report's sides start at 16 pixels, its other budgets at 0")
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"a report's quality of JPEG is 1 to 100, not {self.quality}")
 
     def sizes(self, rank: int) -> Sizes:
         """The sizes of the small pictures made of the picture of this rank."""
@@ -122,7 +124,7 @@ def with_thumbnails(
 
 def _with_thumbnail(picture: Listed, data: bytes | None, sizes: Sizes) -> Listed:
     """The picture with its thumbnail; as it was if its bytes are not those of the scan."""
-    if data is None or storage.sha256(data) != picture.image_id:
+    if data is None or images.content_hash(data) != picture.image_id:
         return picture
     stored = np.array([box[:5] for box in picture.boxes], dtype=np.float32).reshape(-1, 5)
     try:

@@ -16,16 +16,19 @@ from importlib import resources
 from typing import Any
 
 
-def assemble(markup: str, style: str, scripts: Sequence[str], data: Mapping[str, Any]) -> bytes:
+def assemble(
+    markup: str, styles: Sequence[str], scripts: Sequence[str], data: Mapping[str, Any]
+) -> bytes:
     """The page made of files of `nnst/pages`; `data["title"]` is its title.
 
     Scripts find the data as JSON in the element `data`. The same input gives the same bytes.
     """
-    styles, sources = _static(style), [_static(script) for script in scripts]
+    style = "".join(_static(name) for name in styles)
+    sources = [_static(name) for name in scripts]
     values = {
         "title": html.escape(str(data["title"])),
-        "style": styles,
-        "style_digest": _digest(styles),
+        "style": style,
+        "style_digest": _digest(style),
         "script_digests": " ".join(_digest(source) for source in sources),
         "scripts": "\n".join(f"<script>{source}</script>" for source in sources),
         "data": inline_json(data),

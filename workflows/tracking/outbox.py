@@ -69,18 +69,21 @@ class Outbox:
                 if not self._refused(error):
                     self._postpone(error, time.monotonic() - started)
                     return
-                self._lose(f"{what}: {first_line(error)}")
+                self._lose(f"{what}: {brief(error)}")
             self._waiting.popleft()
 
     def _postpone(self, error: Exception, spent_s: float) -> None:
-        self._last_error = first_line(error)
+        self._last_error = brief(error)
         self._retry_at = time.monotonic() + max(LEAST_PAUSE_S, SHARE * spent_s)
 
     def _lose(self, why: str) -> None:
         self._losses[why] = self._losses.get(why, 0) + 1
 
 
-def first_line(error: Exception) -> str:
-    """The beginning of an error's text, on one line."""
+def brief(error: Exception) -> str:
+    """What an error says, on one short line; of a chain of HTTP errors, the innermost."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    text = lines[0] if lines else type(error).__name__
+    if "Caused by" in text:
+        text = text.rpartition(": ")[2].strip("\"'()[] ")
+    return text[:300]

@@ -16,7 +16,7 @@ from nnst import storage
 from nnst.errors import InputError, JobFailed
 from nnst.records import ModelSpec
 from workflows.tracking import store
-from workflows.tracking.outbox import first_line
+from workflows.tracking.outbox import brief
 from workflows.tracking.runs import Run
 
 FOLDER = "model"  # among a run's files
@@ -66,7 +66,7 @@ def register(
             if store.is_refusal(error) or time.monotonic() > deadline:
                 what = f"the model in {folder} could not be registered as {name}"
                 remedy = "the folder is kept: run the same command again when MLflow takes it"
-                raise JobFailed(f"{what}: {store.shown(first_line(error))}", remedy) from error
+                raise JobFailed(f"{what}: {store.shown(brief(error))}", remedy) from error
             time.sleep(2.0)
 
 

@@ -95,7 +95,7 @@ class Run:
     @property
     def problems(self) -> list[str]:
         """What is not recorded, or not yet, and why: lines for the verb to print."""
-        return self._outbox.problems
+        return [store.shown(line) for line in self._outbox.problems]
 
     def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
         """Record numbers; None and what is not finite is left out."""

@@ -13,16 +13,15 @@ from urllib.parse import urlsplit
 
 from nnst import storage
 from nnst.errors import InputError
-from workflows.tracking.outbox import first_line
+from workflows.tracking.outbox import brief
 
 DATABASE = os.path.join("mlruns", "mlflow.db")
 
 _SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # few: it is the outbox that is patient
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # it is the outbox that is patient
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds; twice that is the most that a call may wait
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _LOUD = ("mlflow", "alembic", "urllib3.connectionpool")
@@ -117,7 +116,7 @@ def explained(uri: str) -> Iterator[None]:
             remedy = f"back the database up, then run: mlflow db upgrade {shown(uri)}"
         elif database_file(uri):
             remedy = "make that file usable, or name another one with MLFLOW_TRACKING_URI"
-        what = f"MLflow at {shown(uri)} cannot be used: {shown(first_line(error))}"
+        what = f"MLflow at {shown(uri)} cannot be used: {shown(brief(error))}"
         raise InputError(what, remedy) from error
 
 

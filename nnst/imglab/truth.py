@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from nnst import markup
 from nnst.errors import ImageError
+from nnst.imglab import markup
 from nnst.records import Annotation
 
 MAX_COORDINATE = 2**31 - 1

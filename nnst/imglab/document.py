@@ -1,8 +1,4 @@
-"""imglab XML, dlib's format for boxes on pictures: tolerant in, strict out.
-
-What dlib's reader refuses stops ours: a box left out would teach its logo as background. Fractions
-of a pixel are rounded. What cannot matter is left out, and told in `Dataset.warnings`.
-"""
+"""An imglab XML file -> a data set, and back."""
 
 from __future__ import annotations
 
@@ -16,11 +12,10 @@ from typing import Any
 
 from lxml import etree
 
-from nnst import markup, storage
+from nnst import storage
 from nnst.errors import InputError
-from nnst.truth import GENDERS, MAX_COORDINATE, Box, Dataset, Image, Part, annotation
-
-__all__ = ["GENDERS", "Box", "Dataset", "Image", "Part", "annotation", "read", "write"]
+from nnst.imglab import markup
+from nnst.imglab.truth import MAX_COORDINATE, Box, Dataset, Image, Part
 
 MAX_WARNINGS = 100
 

@@ -1,0 +1,49 @@
+"""Tables in parts: Parquet bytes that depend on the rows alone, under names that say their hash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nnst import records, storage
+from nnst.records import PartFile
+
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "images": records.IMAGES,
+    "detections": records.DETECTIONS,
+    "crops": records.CROPS,
+    "pictures": records.PICTURES,
+}
+PART_NAME = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
+_ROW_GROUP = 16_384
+
+
+def write_part(out: str, name: str, shard: int, rows: pa.Table) -> PartFile:
+    """Write one table of a shard under its content's own name, and return what was written.
+
+    Called by workers. Writing the same rows again changes nothing.
+    """
+    data = to_parquet(rows.cast(SCHEMAS[name]))
+    digest = storage.sha256(data)
+    file = f"part-{shard:05d}-{digest[:12]}.parquet"
+    storage.put(storage.join(out, name, file), data)
+    return PartFile(name, file, len(data), digest, rows.num_rows)
+
+
+def to_parquet(rows: pa.Table) -> bytes:
+    """The rows as Parquet, byte for byte the same for the same rows and pyarrow."""
+    sink = pa.BufferOutputStream()
+    strings = [column.name for column in rows.schema if pa.types.is_string(column.type)]
+    pq.write_table(
+        rows.combine_chunks(),  # chunks would show in the pages
+        sink,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=strings,
+        row_group_size=_ROW_GROUP,
+        version="2.6",
+    )
+    return sink.getvalue().to_pybytes()
