@@ -180,7 +180,7 @@ def _on_picture(detections: Detections, hw: tuple[int, ...]) -> Detections:
 
 @lru_cache(maxsize=2)
 def load_detector(
-    folder: str, digest: str, settings: DetectorSettings = DetectorSettings()  # noqa: B008 - frozen
+    folder: str, digest: str, settings: DetectorSettings = DetectorSettings()
 ) -> Detector:
     """The detector of the model in a folder, kept for the next call in this process.
 

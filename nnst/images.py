@@ -163,6 +163,8 @@ _COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 def _decode_bgr(data: bytes, header: Header) -> Pixels | None:
     """What OpenCV makes of the bytes, in BGR and as stored; None where it fails."""
+    if header.format == "png" and not reaches_end(data, header):
+        return None  # OpenCV would reserve what a chunk claims to hold, up to 2 GiB
     if header.format == "tiff" and header.orientation != 1:
         data = tiff.with_orientation_1(data)
     if header.alpha:

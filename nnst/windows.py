@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from nnst import boxes as boxes_
-from nnst.networks import Network
+from nnst.models.networks import Network
 from nnst.records import Detections, ModelSpec, PyramidLevel
 
 ScoreMap = NDArray[np.float32]  # (K, h, w) logits

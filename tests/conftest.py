@@ -1,10 +1,64 @@
-"""Fixtures that several test files share."""
+"""Fixtures that several test files share: one Ray, one folder to work in, drawn pictures, models.
+
+The pictures show a mark of a few coarse coloured blocks. `mark_model` finds it without training: a
+dense network whose one hidden neuron has the mark itself as weights.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+
+import nnst as package
+
+HW = (160, 220)  # of the drawn pictures
+MARK_BOXES = (  # xyxy of the mark in each of the scenes
+    [(20, 30, 60, 54)],
+    [(100, 60, 150, 90)],
+    [(120, 20, 200, 68)],
+    [(30, 90, 80, 120), (130, 20, 170, 44)],
+    [(60, 40, 140, 88)],
+    [(10, 100, 60, 130)],
+    [(90, 110, 130, 134)],
+    [(40, 20, 110, 62)],
+    [(150, 100, 200, 130)],
+    [],  # looked at, and nothing is there
+)
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command left: its exit code, and what it wrote to stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        """What --json printed."""
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Drawn pictures, and imglab XML that says where the mark is."""
+
+    folder: Path
+    truth: Path
+    boxes: dict[str, list[tuple[int, int, int, int]]]
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +68,151 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the real pictures (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the one Ray of this session, whose token lies in a home of its own."""
+    import ray
+
+    from workflows import fanout
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        # Workers and drivers of other folders find the package that is tested here.
+        patch.setenv("PYTHONPATH", str(Path(package.__file__).parents[1]))
+        patch.delenv("RAY_ADDRESS", raising=False)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        fanout.start()
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which commands run; mlruns/ appears in it."""
+    return tmp_path_factory.mktemp("workplace")
+
+
+@pytest.fixture(scope="session")
+def nnst(cluster: str, workplace: Path) -> Callable[..., Ran]:
+    """Runs a command in this process, in the workplace or another folder: nnst("crop", ...)."""
+    from workflows.__main__ import main
+
+    def run(*arguments: object, at: Path = workplace) -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(at),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main([str(argument) for argument in arguments])
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start_driver(cluster: str, workplace: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts a command in a process of its own, which joins the session's Ray and can be killed."""
+
+    def start(*arguments: object, at: Path = workplace) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "workflows", *map(str, arguments)],
+            cwd=at,
+            env=os.environ | {"RAY_ADDRESS": cluster, "RAY_AUTH_MODE": "token"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+def mark(hw: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) the mark."""
+    blocks = np.array([[255, 0, 0, 255], [0, 255, 0, 0], [255, 0, 255, 255]], np.uint8)
+    colours = np.stack([blocks, blocks[::-1], 255 - blocks], axis=2)
+    return cv2.resize(colours, hw[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., np.ndarray]:
+    """Draws (H, W, 3) RGB pixels: uneven grey, and the mark in each of the boxes."""
+
+    def drawn(
+        boxes: list[tuple[int, int, int, int]], seed: int = 0, hw: tuple[int, int] = HW
+    ) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        coarse = rng.uniform(70, 180, (5, 6, 3)).astype(np.float32)
+        ground = cv2.resize(coarse, hw[::-1], interpolation=cv2.INTER_LINEAR)
+        pixels = np.clip(ground + rng.normal(0, 4, ground.shape), 0, 255).astype(np.uint8)
+        for x0, y0, x1, y1 in boxes:
+            pixels[y0:y1, x0:x1] = mark((y1 - y0, x1 - x0))
+        return pixels
+
+    return drawn
+
+
+@pytest.fixture(scope="session")
+def scenes(
+    tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]
+) -> Scenes:
+    """Ten pictures with ten marks in them, and truth.xml beside them."""
+    from nnst import images, imglab
+
+    folder = tmp_path_factory.mktemp("scenes")
+    boxes = {f"scene{index}.png": list(found) for index, found in enumerate(MARK_BOXES)}
+    entries = []
+    for index, (name, found) in enumerate(boxes.items()):
+        (folder / name).write_bytes(images.encode_png(draw(found, seed=index)))
+        drawn = [imglab.Box(x0, y0, x1 - x0, y1 - y0, "mark") for x0, y0, x1, y1 in found]
+        entries.append(imglab.Image(name, tuple(drawn)))
+    imglab.write(imglab.Dataset(tuple(entries)), folder / "truth.xml")
+    return Scenes(folder, folder / "truth.xml", boxes)
+
+
+@pytest.fixture(scope="session")
+def mark_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder, with a slash, of a model that answers where a window shows the mark."""
+    import torch
+
+    from nnst import models
+    from nnst.records import ModelSpec
+
+    spec = ModelSpec("mlp", ("background", "mark"), (24, 40), 4, widths=(1,))
+    seen = torch.tensor(mark(spec.window_hw).astype(np.float32)).permute(2, 0, 1) / 64
+    template = seen - seen.mean(dim=(1, 2), keepdim=True)  # (3, wh, ww); flat grey gives 0
+    network = models.build(spec)
+    with torch.no_grad():
+        network.layers.hidden.weight[0] = template / (template**2).sum()
+        network.layers.hidden.bias.zero_()
+        network.layers.score.weight.zero_()
+        network.layers.score.weight[1] = 20.0
+        network.layers.score.bias[:] = torch.tensor([0.0, -12.0])
+    folder = tmp_path_factory.mktemp("mark-model")
+    models.save(folder, spec, network.state_dict())
+    return f"{folder}/"
+
+
+@pytest.fixture(scope="session")
+def crop_set(
+    nnst: Callable[..., Ran], scenes: Scenes, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The crop set of the scenes."""
+    out = tmp_path_factory.mktemp("crops") / "mark"
+    assert nnst("crop", scenes.truth, "--out", out, "--set", "shard_images=4").code == 0
+    return out
+
+
+TINY = (  # the least training that goes through all of it
+    *("--epochs", "2", "--workers", "1"),
+    *("--set", "training.steps=6", "--set", "training.logos=8", "--set", "training.near_misses=8"),
+    *("--set", "training.patches=2"),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """Flags of nnst train for the least training that goes through all of it."""
+    return TINY

@@ -34,7 +34,6 @@ FLOORS = (
     "crops",
     "scenes",
     "web",
-    "networks",
     "models",
     "pyramid",
     "windows",

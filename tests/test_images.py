@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import re
 import struct
@@ -364,30 +363,40 @@ def test_limits_are_inclusive_and_name_the_reason():
 
 
 CLAIM = """
-import resource, struct, sys, zlib
+import resource, sys
 from nnst.errors import ImageError
-from nnst.images import Limits, Picture, decode
-head = struct.pack(">IIBBBBB", 30000, 30000, 8, 2, 0, 0, 0)
-data = b"\\x89PNG\\r\\n\\x1a\\n" + b"".join(
-    struct.pack(">I", len(b)) + n + b + struct.pack(">I", zlib.crc32(n + b))
-    for n, b in ((b"IHDR", head), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b"")))
+from nnst.images import decode
 used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 try:
-    decode(data, Limits(max_pixels=int(sys.argv[1])))
+    decode(bytes.fromhex(sys.argv[1]))
 except ImageError as error:
     print(error.reason, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used)
 """
 
 
-def test_a_picture_that_claims_to_be_huge_is_refused_before_memory_is_taken_for_it():
-    """Without the limit, the same bytes would reserve 2.7 GB before they fail."""
-    command = [sys.executable, "-c", CLAIM, str(2**27)]
-    root = Path(__file__).resolve().parents[1]
-    printed = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=root, env=os.environ
-    ).stdout.split()
-    assert printed[0] == "too_many_pixels"
+@pytest.mark.parametrize(
+    ("hw", "claimed", "reason"),
+    [
+        ((30_000, 30_000), None, "too_many_pixels"),  # 2.7 GB, and hardly any data
+        ((8, 8), 2**31 - 1, "truncated"),  # a chunk that says it holds 2 GiB
+    ],
+)
+def test_what_a_small_file_claims_is_refused_before_memory_is_taken_for_it(hw, claimed, reason):
+    data = bytearray(png((8, 8), 8, 2))
+    data[16:24] = struct.pack(">II", hw[1], hw[0])
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    if claimed:
+        data[33:37] = struct.pack(">I", claimed)
+    printed = run_python(CLAIM, data.hex()).split()
+    assert printed[0] == reason
     assert int(printed[1]) < 16 * 1024  # KiB
+
+
+def run_python(code: str, *arguments: str) -> str:
+    """What a fresh interpreter prints, started where the package is found."""
+    root = Path(__file__).resolve().parents[1]
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root).stdout
 
 
 def test_bytes_that_are_no_picture_say_what_they_are():
@@ -592,7 +601,7 @@ def test_pixels_that_no_file_can_hold_are_an_error_not_an_empty_file():
 
 
 def test_importing_the_module_leaves_opencv_as_it_was():
-    code = "import cv2; n = cv2.getNumThreads(); import nnst.images; print(cv2.getNumThreads() - n)"
-    root = Path(__file__).resolve().parents[1]
-    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=root, capture_output=True)
-    assert done.stdout.strip() == b"0"
+    threads = "cv2.getNumThreads()"
+    assert (
+        run_python(f"import cv2; n = {threads}; import nnst.images; print({threads} - n)") == "0\n"
+    )

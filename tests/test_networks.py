@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from nnst import networks
 from nnst.errors import InputError
+from nnst.models import networks
 from nnst.records import ModelSpec
 
 TALK = ModelSpec("mlp", ("", "logo"), (22, 75), 4)

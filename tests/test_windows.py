@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnst import boxes as boxes_
-from nnst import networks, pyramid, windows
+from nnst import pyramid, windows
+from nnst.models import networks
 from nnst.records import ModelSpec, PyramidLevel
 
 SPEC = ModelSpec("lenet", ("", "logo"), (22, 33), 4, widths=(4, 6, 8))

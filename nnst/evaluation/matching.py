@@ -59,7 +59,7 @@ def match(
 class Pairing:
     """Which picture of the truth each picture of a scan is."""
 
-    truth_of: tuple[int | None, ...]  # one per picture of the scan; None: the truth does not list it
+    truth_of: tuple[int | None, ...]  # one per picture of the scan; None: not in the truth
     by_path: int  # how many met by path, their content being unknown or another
     unscanned: tuple[int, ...]  # pictures of the truth whose content or path the scan does not hold
 

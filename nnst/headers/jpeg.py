@@ -12,7 +12,7 @@ from nnst.headers.tiff import exif_orientation
 END = b"\xff\xd9"
 SCAN = b"\xff\xda"  # what begins a scan
 
-_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")  # not stuffing, restart or fill
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")  # not stuffing, restart or fill
 _SOI, _EOI, _SOS, _APP1, _TEM = 0xD8, 0xD9, 0xDA, 0xE1, 0x01
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # F7 is JPEG-LS
 _DECODABLE = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})  # lossy, Huffman or arithmetic

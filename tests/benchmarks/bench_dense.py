@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from nnst import networks, windows
+from nnst import windows
+from nnst.models import networks
 from nnst.records import ModelSpec
 
 TALK_WINDOW_HW = (22, 75)

@@ -19,27 +19,8 @@ from torch import Tensor
 
 from nnst import storage
 from nnst.errors import InputError
-from nnst.networks import (
-    ARCHITECTURES,
-    Network,
-    build,
-    count_parameters,
-    multiply_adds,
-    skeleton,
-)
+from nnst.models.networks import Network, count_parameters, skeleton
 from nnst.records import ModelSpec
-
-__all__ = [
-    "ARCHITECTURES",
-    "Model",
-    "Network",
-    "build",
-    "count_parameters",
-    "digest",
-    "load",
-    "multiply_adds",
-    "save",
-]
 
 FORMAT = 1
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"

@@ -1,0 +1,29 @@
+"""The networks by name, and the folder that holds a trained one.
+
+`networks` has their layers, window and stride, `folder` saves and loads without running code.
+"""
+
+from __future__ import annotations
+
+from nnst.models.folder import DESCRIPTION, WEIGHTS, Model, digest, load, save
+from nnst.models.networks import (
+    ARCHITECTURES,
+    Network,
+    build,
+    count_parameters,
+    multiply_adds,
+)
+
+__all__ = [
+    "ARCHITECTURES",
+    "DESCRIPTION",
+    "WEIGHTS",
+    "Model",
+    "Network",
+    "build",
+    "count_parameters",
+    "digest",
+    "load",
+    "multiply_adds",
+    "save",
+]
