@@ -16,21 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnst.errors import ImageError, NnstError
-from nnst.headers import (
-    HEAD,
-    READABLE,
-    SUFFIXES,
-    Header,
-    jpeg,
-    reaches_end,
-    read_header,
-    sniff,
-    tiff,
-)
+from nnst.headers import READABLE, SUFFIXES, Header, jpeg, reaches_end, read_header, sniff, tiff
 from nnst.orientation import boxes_stored, boxes_upright, upright, upright_hw
 
 __all__ = [
-    "HEAD",
     "READABLE",
     "SUFFIXES",
     "Header",
@@ -41,6 +30,7 @@ __all__ = [
     "check",
     "content_hash",
     "decode",
+    "encode_bmp",
     "encode_jpeg",
     "encode_png",
     "hamming",
@@ -149,6 +139,11 @@ def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
 def encode_png(pixels: Pixels) -> bytes:
     """A PNG; the same pixels give the same bytes."""
     return _encode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+
+
+def encode_bmp(pixels: Pixels) -> bytes:
+    """A BMP: larger than a PNG, and read a dozen times as fast."""
+    return _encode(".bmp", pixels, [])
 
 
 def _encode(suffix: str, pixels: Pixels, settings: list[int]) -> bytes:

@@ -257,7 +257,7 @@ CROPS = pa.schema(
         pa.field("split", pa.string(), nullable=False),  # train or validation
         pa.field("box", pa.list_(pa.float32(), 4), nullable=False),
         pa.field("box_in_crop", pa.list_(pa.float32(), 4), nullable=False),
-        pa.field("pixels", pa.binary(), nullable=False),  # PNG
+        pa.field("pixels", pa.binary(), nullable=False),  # BMP: every worker reads them all first
     ]
 )
 

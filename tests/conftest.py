@@ -155,9 +155,7 @@ def draw() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def scenes(
-    tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]
-) -> Scenes:
+def scenes(tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]) -> Scenes:
     """Ten pictures with ten marks in them, and truth.xml beside them."""
     from nnst import images, imglab
 

@@ -217,6 +217,14 @@ def test_of_an_animation_the_first_frame_is_seen_and_all_are_counted(format):
     assert far(picture.pixels, by_pillow(data)) < 3
 
 
+def test_only_the_first_frame_decides_whether_a_gif_is_transparent():
+    opaque = Image.fromarray(scene())
+    clear = Image.fromarray(np.zeros((40, 56, 4), np.uint8))
+    for frames, alpha in (([opaque, clear], False), ([clear, opaque], True)):
+        data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:], disposal=2)
+        assert decode(data).header.alpha is alpha
+
+
 def test_sixteen_bits_are_shifted_to_eight():
     deep = (np.arange(40 * 56).reshape(40, 56) * 29).astype(np.uint16)
     for format in ("PNG", "TIFF"):
@@ -349,7 +357,8 @@ def test_every_real_picture_is_read_and_is_as_large_as_pillow_says(shared_data):
     for path in paths:
         if path.suffix.lower() in images.SUFFIXES:
             picture = decode(path.read_bytes())
-            assert picture.pixels.shape[1::-1] == Image.open(path).size
+            with Image.open(path) as image:
+                assert picture.pixels.shape[1::-1] == image.size
 
 
 def test_limits_are_inclusive_and_name_the_reason():
@@ -498,12 +507,38 @@ def test_a_jpeg_that_lacks_coded_data_is_truncated_wherever_it_was_cut(name, end
     assert set(accepted) <= {1}  # a last byte of nothing but zero bits
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_a_jpeg_whose_last_blocks_hardly_show_is_judged_as_well(seed):
+    """Sizes just over a block's: most of what a cut takes lies outside the picture."""
+    rng = np.random.default_rng(seed)
+    pixels = photo(tuple(8 * rng.integers(2, 10, 2) + rng.integers(1, 3, 2)))
+    options = {"subsampling": seed % 3, "progressive": seed % 2 == 0, "quality": 98 - seed % 4 * 8}
+    data = encoded(pixels, "JPEG", **options)
+    whole = decode(data).pixels
+    for lost in range(1, 25):
+        found = outcome(data[: -2 - lost])
+        if isinstance(found, Picture):
+            assert np.array_equal(found.pixels, whole)
+            assert lost == 1
+        else:
+            assert found == "truncated"
+
+
 def test_a_progressive_jpeg_cut_between_two_scans_is_truncated():
     data = JPEGS["progressive"]
     scans = [found.start() for found in re.finditer(rb"\xff\xda", data)]
     assert len(scans) > 5
     for start in scans[1:]:
         assert reason_of(data[:start]) == "truncated"
+
+
+def test_a_jpeg_cut_before_a_restart_marker_is_truncated():
+    """All that was begun is whole there, so only the marker that is due shows what is missing."""
+    data = JPEGS["restarts"]
+    markers = [found.start() for found in re.finditer(rb"\xff[\xd0-\xd7]", data)]
+    assert len(markers) > 9
+    for at in markers:
+        assert reason_of(data[:at]) == "truncated"
 
 
 @pytest.mark.parametrize("name", ["baseline", "high quality", "restarts", "grey", "CMYK", "flat"])
@@ -579,6 +614,10 @@ def test_shrinking_averages_and_growing_interpolates_each_side_by_itself():
     stripes = np.zeros((4, 8, 3), np.uint8)
     stripes[:, ::2] = 200
     assert (images.resize(stripes, (2, 4)) == 100).all()
+    assert (images.resize(stripes[:, 1:].repeat(3, axis=1), (4, 7))[:, ::2] == 0).all()
+    assert (
+        images.resize(np.eye(8, dtype=np.uint8)[..., None].repeat(3, 2) * 240, (1, 1)).max() == 30
+    )
     assert images.resize(stripes, (4, 8)) is stripes
     assert (images.resize(stripes, (9, 4)) == 100).all()
     assert np.array_equal(

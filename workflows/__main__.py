@@ -32,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nnst: interrupted; run the same command again to go on", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # the reader of our stdout, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"nnst: {error}; put that right and run the same command again", file=sys.stderr)
+        return EXIT_FAILED
 
 
 def exit_code(error: NnstError) -> int:
@@ -59,21 +59,23 @@ def config_class(verb: str) -> type:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(_overview())
+        _print(_overview())
         return 0
     if argv[0] in ("-V", "--version"):
-        print(f"nnst {__version__}")
+        _print(f"nnst {__version__}")
         return 0
     verb = argv[0]
     if verb not in COMMANDS:
         close = difflib.get_close_matches(verb, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "nnst --help lists the verbs"
         raise InputError(f"no verb {verb!r}", hint)
-    parsed = vars(_parser(verb, COMMANDS[verb]).parse_args(argv[1:]))
+    parsed = vars(_parser(verb, COMMANDS[verb]).parse_intermixed_args(argv[1:]))
     options = Options(dry_run=parsed.pop("dry_run"), fresh=parsed.pop("fresh"))
     as_json = parsed.pop("json")
-    outcome = dispatch(verb, _values(parsed), options)
-    print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
+    values = _values(parsed)
+    _check_given(verb, values)
+    outcome = dispatch(verb, values, options)
+    _print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
     if outcome.error is not None:
         raise outcome.error
     return 0
@@ -83,7 +85,37 @@ def _values(parsed: dict[str, Any]) -> dict[str, Any]:
     """Settings by precedence: file, then --set, then the flags that were given."""
     file, assignments = parsed.pop("config"), parsed.pop("set")
     values = config.override(config.read(file) if file else {}, assignments)
-    return values | {name: value for name, value in parsed.items() if value is not None}
+    return values | {name: value for name, value in parsed.items() if value not in (None, [])}
+
+
+def _check_given(verb: str, values: Mapping[str, Any]) -> None:
+    """Raise when an argument is neither on the command line nor in the file."""
+    command = COMMANDS[verb]
+    words = {word.removesuffix("..."): word.upper() for word in command.positional}
+    words |= {name: _flag(name) for name in command.flags}
+    required = {
+        field.name for field in dataclasses.fields(config_class(verb)) if _is_required(field)
+    }
+    missing = [word for name, word in words.items() if name in required and name not in values]
+    if missing:
+        raise InputError(f"nnst {verb} lacks {' and '.join(missing)}", f"see nnst {verb} --help")
+
+
+def _is_required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _print(text: str) -> None:
+    """Write a result to stdout. That its reader, `head` say, has seen enough is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more as it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _overview() -> str:
@@ -101,7 +133,10 @@ class _Parser(argparse.ArgumentParser):
     """Wrong usage is one line on stderr and exit code 2."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{self.prog}: {message}", f"{self.prog} --help shows its use")
+        raise InputError(f"{self.prog}: {message}", f"see {self.prog} --help")
+
+    def print_help(self, file: Any = None) -> None:
+        _print(self.format_help().rstrip())
 
 
 def _parser(verb: str, command: Command) -> _Parser:
@@ -109,6 +144,7 @@ def _parser(verb: str, command: Command) -> _Parser:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     parser = _Parser(
         prog=f"nnst {verb}",
+        usage=_usage(verb, command, fields),
         description=command.summary,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=_epilog(command, fields),
@@ -117,18 +153,27 @@ def _parser(verb: str, command: Command) -> _Parser:
     hints = typing.get_type_hints(cls)
     for word in command.positional:
         name = word.removesuffix("...")
-        many: dict[str, Any] = {"nargs": "+"} if word.endswith("...") else {}
-        text = fields[name].metadata["help"]
-        parser.add_argument(name, metavar=name.upper(), help=text, **many)
+        text = fields[name].metadata["help"].replace("%", "%%")
+        # None is required here: a file of settings may hold it.
+        nargs = "*" if word.endswith("...") else "?"
+        parser.add_argument(name, metavar=name.upper(), help=text, nargs=nargs)
     for name in command.flags:
         _add_flag(parser, fields[name], hints[name])
     _add_common(parser)
     return parser
 
 
+def _usage(verb: str, command: Command, fields: Mapping[str, dataclasses.Field[Any]]) -> str:
+    words = ["nnst", verb]
+    for word in command.positional:
+        optional = not _is_required(fields[word.removesuffix("...")])
+        words.append(f"[{word.upper()}]" if optional else word.upper())
+    required = [name for name in command.flags if _is_required(fields[name])]
+    return " ".join([*words, *(f"{_flag(name)} {name.upper()}" for name in required), "[flags]"])
+
+
 def _add_flag(parser: _Parser, field: dataclasses.Field[Any], hint: Any) -> None:
-    flag = f"--{field.name.replace('_', '-')}"
-    required = field.default is field.default_factory is dataclasses.MISSING
+    flag = _flag(field.name)
     text = field.metadata["help"].replace("%", "%%")
     if field.default not in (dataclasses.MISSING, None, "", ()):
         text += f" (default {field.default})"
@@ -137,7 +182,7 @@ def _add_flag(parser: _Parser, field: dataclasses.Field[Any], hint: Any) -> None
     elif typing.get_origin(hint) is tuple:
         parser.add_argument(flag, action="append", metavar=field.name.upper(), help=text)
     else:
-        parser.add_argument(flag, metavar=field.name.upper(), required=required, help=text)
+        parser.add_argument(flag, metavar=field.name.upper(), help=text)
 
 
 def _add_common(parser: _Parser) -> None:

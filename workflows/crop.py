@@ -40,6 +40,8 @@ class CropConfig:
     def __post_init__(self) -> None:
         if bool(self.truth) == bool(self.background):
             raise ValueError("give truth files, or a background archive, and not both")
+        if self.window:
+            config.parse_window(self.window)
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"validation_share must be in [0, 1), got {self.validation_share}")
         if self.shard_images < 1:
@@ -102,6 +104,8 @@ def crop_shard(task: CropTask, shard: int, inputs: pa.Table) -> Receipt:
 def run(settings: CropConfig, options: Options) -> Outcome:
     """Plan, hash the pictures for the split, cut, commit."""
     out = storage.absolute(settings.out)
+    negative = (*settings.negative_label, *settings.crop.negative_label)  # --set names the latter
+    settings = replace(settings, negative_label=tuple(dict.fromkeys(negative)))
     plan = _plan(settings)
     window_hw = _window(settings, plan)
     job = _job(settings, plan, window_hw)

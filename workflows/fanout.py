@@ -62,16 +62,24 @@ class FanoutSettings:
     in_flight: int = setting(2, "shards sent ahead for each that runs")
     max_bad: float = setting(0.05, "share of bad pictures above which the exit code is 3")
 
+    def __post_init__(self) -> None:
+        if self.cpus < 0 or (self.gpus or 0) < 0:
+            raise ValueError(f"cpus and gpus must be 0 or more, got {self.cpus}, {self.gpus}")
+        if self.in_flight < 1:
+            raise ValueError(f"in_flight must be 1 or more, got {self.in_flight}")
+        if not 0 <= self.max_bad <= 1:
+            raise ValueError(f"max_bad must be in [0, 1], got {self.max_bad}")
+
 
 def start() -> None:
     """Join the cluster that RAY_ADDRESS names, or start one on this machine. Once a process."""
     import ray
 
-    if ray.is_initialized():
-        return
     doors = [name for name in _UNSAFE if os.environ.get(name)]
     if doors:
         raise InputError(f"{doors[0]} lets data files run code", f"unset {doors[0]}")
+    if ray.is_initialized():
+        return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS") or "local"
@@ -87,6 +95,8 @@ def start() -> None:
             f"cannot join the Ray cluster at {address}: {error}",
             "check RAY_ADDRESS, or unset it to work on this machine alone",
         ) from None
+    # Ray prints on stdout, which is for results, that a worker died; the ledger's notes have it.
+    ray._private.worker._worker_logs_enabled = False
     _close_token_file()
 
 
@@ -101,11 +111,13 @@ def fan_out(ledger: Ledger, work: ShardWork, settings: FanoutSettings, title: st
     missing = {number: rows for number, rows in shards.items() if number not in done}
     total = sum(rows.num_rows for rows in shards.values())
     before = sum(receipt.rows_in for receipt in done.values())
-    with Progress(title, total, done=before) as progress:
-        for _, receipt in run_tasks(work, missing, settings, progress, ledger.note):
-            ledger.commit(receipt)
-            progress.advance(receipt.rows_in, receipt.bad)
-    ledger.flush_notes()
+    try:
+        with Progress(title, total, done=before) as progress:
+            for _, receipt in run_tasks(work, missing, settings, progress, ledger.note):
+                ledger.commit(receipt)
+                progress.advance(receipt.rows_in, receipt.bad)
+    finally:
+        ledger.flush_notes()  # what failed is told there in full
     ledger.succeed()
 
 
@@ -125,13 +137,12 @@ def run_tasks(
         return
     start()
     pool = _Pool(work, tasks, settings, note)
-    try:
-        while pool.in_flight or pool.waiting:
-            pool.fill()
-            yield from pool.collect()
-            progress.tick()
-    finally:
-        pool.cancel()
+    # An interrupt leaves what is in flight to end with this process: Ray 2.60 now and then aborts
+    # in ray.cancel ("Tried to complete task that was not pending").
+    while pool.in_flight or pool.waiting:
+        pool.fill()
+        yield from pool.collect()
+        progress.tick()
     if pool.failures:
         number, cause = next(iter(sorted(pool.failures.items())))
         raise JobFailed(
@@ -160,7 +171,7 @@ class _Pool:
         slots = int(cluster.get("CPU", 1) / settings.cpus) if settings.cpus else len(tasks)
         if gpus:
             slots = min(slots, int(cluster["GPU"] / gpus))
-        self._limit = max(1, slots) * max(1, settings.in_flight)
+        self._limit = max(1, slots) * settings.in_flight
         # max_calls=0 keeps a GPU task's process, and the model in it, for the next shard.
         remote = ray.remote(num_cpus=settings.cpus, num_gpus=gpus, max_retries=0, max_calls=0)
         self._remote = remote(_do)
@@ -209,13 +220,6 @@ class _Pool:
         if len(self.failures) >= _FAILED_SHARDS_STOP:
             self.waiting.clear()
 
-    def cancel(self) -> None:
-        """Stop what is still in flight; after an interrupt nobody waits for it."""
-        import ray
-
-        for reference in self.in_flight:
-            ray.cancel(reference, force=True)
-
 
 def _do(work: ShardWork, number: int, inputs: pa.Table) -> tuple[Any, float, str]:
     """In the worker: the result, how long it took and where."""
@@ -235,7 +239,7 @@ def _first_line(error: Exception) -> str:
     """What a task raised, in one line: the cause, not Ray's wrapping."""
     cause = getattr(error, "cause", None) or error
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[-1] if lines else ''}"
+    return f"{type(cause).__name__}: {lines[0] if lines else ''}"
 
 
 def _check_resources(cluster: Mapping[str, float], cpus: float, gpus: float) -> None:

@@ -52,6 +52,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.epochs < 1:
             raise ValueError(f"epochs must be 1 or more, got {self.epochs}")
+        if self.workers < 0 or (self.gpus_per_worker or 0) < 0:
+            raise ValueError("workers and gpus_per_worker must be 0 or more")
         if not self.crops:
             raise ValueError("give at least one crop set")
 
@@ -118,6 +120,8 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
     if options.dry_run:
         return _dry_run(settings, data, spec)
     stores.check_split(data.sets)
+    _check_sides(data)
+    settings = _with_workers(settings)
     folder = _folder(settings, data, spec)
     if options.fresh:
         storage.remove(folder)
@@ -154,6 +158,32 @@ def _open(settings: TrainConfig, options: Options) -> _Data:
     if settings.background and not options.dry_run:
         background = (_cut_background(settings, (window_hw[0], window_hw[1])),)
     return _Data(sets, background, labels, (window_hw[0], window_hw[1]))
+
+
+def _check_sides(data: _Data) -> None:
+    """Raise when there is nothing to learn from: no logo or no background for training."""
+    rows = [
+        row
+        for book in (*data.sets, *data.background)
+        for part in book.parts("crops", ["label", "split"])
+        for row in part.to_pylist()
+    ]
+    learnt = {row["label"] for row in rows if row["split"] == "train"}
+    if not learnt - {""}:
+        raise InputError("no crop of a logo is for training", "mark more pictures, and crop again")
+    if "" not in learnt:
+        remedy = "give --background, or crop again with --set crop.negatives=16"
+        raise InputError("no crop of background is for training", remedy)
+
+
+def _with_workers(settings: TrainConfig) -> TrainConfig:
+    """The settings with the workers and their GPUs as the cluster has them, not as a wish."""
+    from workflows import trainer
+
+    gpus = settings.gpus_per_worker
+    gpus = trainer.default_gpus() if gpus is None else gpus
+    workers = trainer.world_size(settings.workers, gpus)
+    return replace(settings, workers=workers, gpus_per_worker=gpus)
 
 
 def _labels(sets: Sequence[Ledger], found: Sequence[Annotation]) -> tuple[str, ...]:
@@ -248,9 +278,6 @@ def _fit(folder: str, settings: TrainConfig, data: _Data, spec: ModelSpec, run: 
     """Train, with each epoch's metrics in the run as it ends."""
     from workflows import trainer
 
-    gpus = settings.gpus_per_worker
-    gpus = trainer.default_gpus() if gpus is None else gpus
-    workers = trainer.world_size(settings.workers, gpus)
     task = trainer.FitTask(
         folder=folder,
         crop_sets=tuple(book.out for book in data.sets),
@@ -260,14 +287,14 @@ def _fit(folder: str, settings: TrainConfig, data: _Data, spec: ModelSpec, run: 
         epochs=settings.epochs,
         seed=settings.seed,
     )
-    run.log_tags({"workers": workers, "gpus_per_worker": gpus})
-    with Progress("train", settings.epochs, unit="epochs") as progress:
+    told = trainer.epochs_told(folder)
+    with Progress("train", settings.epochs, done=told, unit="epochs") as progress:
 
         def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
             run.log_metrics(row, step=epoch)
             progress.advance(1)
 
-        return trainer.fit(task, workers, gpus, on_epoch)
+        return trainer.fit(task, settings.workers, settings.gpus_per_worker or 0.0, on_epoch)
 
 
 def _finish_model(

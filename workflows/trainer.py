@@ -207,13 +207,23 @@ def _history_path(folder: str) -> str:
     return storage.join(folder, "history.json")
 
 
+def _told_path(folder: str) -> str:
+    return storage.join(folder, "told.json")
+
+
+def epochs_told(folder: str) -> int:
+    """Of how many epochs `fit` has told in this folder, before an interruption too."""
+    path = _told_path(folder)
+    return int(storage.read_json(path)) if storage.exists(path) else 0
+
+
 class _Listener:
     """Tells of each epoch once, as it ends, while the driver waits for the workers."""
 
     def __init__(self, folder: str, on_epoch: Callable[[int, Row], None]) -> None:
-        self._path = _history_path(folder)
+        self._folder = folder
         self._on_epoch = on_epoch
-        self._told = 0
+        self._told = epochs_told(folder)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
 
@@ -230,12 +240,12 @@ class _Listener:
         self._tell()
 
     def _tell(self) -> None:
-        if not storage.exists(self._path):
-            return
-        history = storage.read_json(self._path)
+        path = _history_path(self._folder)
+        history = storage.read_json(path) if storage.exists(path) else []
         for epoch in range(self._told, len(history)):
             self._on_epoch(epoch, history[epoch])
-        self._told = max(self._told, len(history))
+            self._told = epoch + 1
+            storage.put(_told_path(self._folder), json.dumps(self._told).encode())
 
 
 def _quieten() -> None:

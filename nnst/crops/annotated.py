@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
-from nnst import imglab, records
+from nnst import images, imglab, records, storage
 from nnst.errors import ImageError, InputError
 from nnst.records import Annotation
+
+HEADER_BYTES = 1 << 18  # of a file: enough for the EXIF of a JPEG, which stands in front
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,15 @@ class AnnotatedPictures:
 
     source: str
     inputs: pa.Table
-    truth: Mapping[str, Annotation]  # by the input's `image`
+    truth: Mapping[str, Annotation]  # by the input's `image`, which is the annotation's too
+    turned: frozenset[str]  # images that EXIF turns by a quarter, as far as their heads tell
     warnings: tuple[str, ...]
 
 
 def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> AnnotatedPictures:
     """Every picture that the imglab files list; one that cannot be opened has a reason.
 
-    Raises InputError when no picture is listed or none can be opened, and when two of the files
-    list the same picture.
+    Raises InputError when no picture is listed or none can be opened, and when one is listed twice.
     """
     datasets = [imglab.read(path, allow_outside=allow_outside) for path in paths]
     folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
@@ -39,14 +41,14 @@ def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> Annota
         for image in dataset.images:
             row = _row(source, folder, dataset, image)
             if row["image"] in truth:
-                what = f"{row['image']} is listed by two of the truth files"
-                raise InputError(what, "put its boxes into one of them")
-            truth[row["image"]] = imglab.annotation(image)
+                what = f"{row['image']} is listed twice, in {dataset.path} for the second time"
+                raise InputError(what, "put its boxes into one entry")
+            truth[row["image"]] = replace(imglab.annotation(image), image=row["image"])
             rows.append(row | {"shard": len(rows) // shard_images})
     _check(", ".join(map(str, paths)), rows)
     warnings = tuple(warning for dataset in datasets for warning in dataset.warnings)
     inputs = pa.Table.from_pylist(rows, schema=records.INPUTS)
-    return AnnotatedPictures(source, inputs, truth, warnings)
+    return AnnotatedPictures(source, inputs, truth, _turned(source, rows), warnings)
 
 
 def _row(source: str, folder: str, dataset: imglab.Dataset, image: imglab.Image) -> dict[str, Any]:
@@ -61,6 +63,21 @@ def _row(source: str, folder: str, dataset: imglab.Dataset, image: imglab.Image)
         return row | {"reason": "unreadable"}
     where = {"container": _relative(path, source), "bytes": state.st_size}
     return row | where | {"stamp": str(state.st_mtime_ns), "reason": None}
+
+
+def _turned(source: str, rows: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    found = set()
+    for row in rows:
+        if row["reason"] is not None:
+            continue
+        try:
+            head = storage.read(os.path.join(source, row["container"]), HEADER_BYTES)
+            header = images.read_header(head)
+        except (OSError, ImageError):
+            continue  # its row and reason come when it is cut
+        if images.upright_hw((0, 1), header.orientation) == (1, 0):
+            found.add(row["image"])
+    return frozenset(found)
 
 
 def _relative(path: str, source: str) -> str:

@@ -23,7 +23,7 @@ def crop_row(image: str, crop: Crop, split: str) -> dict[str, Any]:
         "split": split,
         "box": crop.box,
         "box_in_crop": crop.box_in_crop,
-        "pixels": images.encode_png(crop.pixels),
+        "pixels": images.encode_bmp(crop.pixels),
     }
 
 
@@ -41,13 +41,13 @@ def picture_row(image: str, truth: Annotation | None, status: str, **facts: Any)
     }
 
 
-def read_crops(book: Ledger, split: str, without: Collection[str] = ()) -> list[Crop]:
-    """The crops of one side of the split, less those of the pictures with these content hashes."""
+def read_crops(book: Ledger, without: Collection[str] = ()) -> list[tuple[str, Crop]]:
+    """(split, crop) of every crop, less those of the pictures with these content hashes."""
     return [
-        _crop(row)
+        found
         for part in book.parts("crops")
-        for row in _rows(part)
-        if row["split"] == split and row["image_id"] not in without
+        for batch in part.to_batches()
+        for found in _crops(batch, without)
     ]
 
 
@@ -67,10 +67,17 @@ def _rows(part: pa.Table) -> Iterator[dict[str, Any]]:
         yield from batch.to_pylist()
 
 
-def _crop(row: dict[str, Any]) -> Crop:
-    pixels = images.decode(row["pixels"]).pixels
-    box, inside = np.array(row["box"]), np.array(row["box_in_crop"])
-    return Crop(pixels, row["label"], row["origin"], row["image_id"], box, inside)
+def _crops(batch: pa.RecordBatch, without: Collection[str]) -> Iterator[tuple[str, Crop]]:
+    names = ("image_id", "label", "origin", "split")
+    texts = zip(*(batch[name].to_pylist() for name in names), strict=True)
+    # Flattened by pyarrow: a list for each box would take longer to make than its crop.
+    boxes, inside = (
+        batch[name].flatten().to_numpy().reshape(-1, 4) for name in ("box", "box_in_crop")
+    )
+    for row, (image_id, label, origin, split) in enumerate(texts):
+        if image_id not in without:
+            pixels = images.decode(batch["pixels"][row].as_py()).pixels
+            yield split, Crop(pixels, label, origin, image_id, boxes[row], inside[row])
 
 
 def _annotation(row: dict[str, Any]) -> Annotation:

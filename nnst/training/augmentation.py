@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,10 @@ from nnst.training.settings import AugmentSettings
 
 Pixels = NDArray[np.uint8]
 Matrix = NDArray[np.float64]  # (2, 3) crop pixels -> window pixels
+
+_RAMP = np.arange(256) / 255.0
+_BYTES_APART = 256 / math.sqrt(6)  # standard deviation of the difference of two random bytes
+_SUBPIXEL_BITS = 4  # of cv2's polygons
 
 
 def view(
@@ -27,61 +33,68 @@ def view(
     """
     dx, dy, size = placement
     height, width = window_hw
-    side = np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1e-6))
-    zoom = size * np.sqrt(height * width) / side
-    turn = np.deg2rad(rng.normal() * settings.rotate)
-    stretch = np.exp(rng.normal() * settings.stretch / 2)
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    slant = np.array([[1, rng.normal() * settings.shear], [0, 1]])
-    linear = zoom * rotation @ slant @ np.diag([stretch, 1 / stretch])
-    centre = np.array([box[0] + box[2], box[1] + box[3]]) / 2
-    offset = np.array([width / 2 + dx, height / 2 + dy]) - linear @ centre
-    return np.concatenate([linear, offset[:, None]], axis=1)
+    x0, y0, x1, y1 = box.tolist()
+    area = max((x1 - x0) * (y1 - y0), 1e-6)
+    spread = settings.rotate, settings.shear, settings.stretch / 2
+    angle, slant, log_stretch = (rng.standard_normal(3) * spread).tolist()
+    turn, stretch = math.radians(angle), math.exp(log_stretch)
+    cos, sin = math.cos(turn), math.sin(turn)
+    # A rotation, after a slant, after a stretch: written out, as it is done for every window.
+    linear = np.array(
+        [
+            [cos * stretch, (cos * slant - sin) / stretch],
+            [sin * stretch, (sin * slant + cos) / stretch],
+        ]
+    )
+    linear *= size * math.sqrt(height * width / area)
+    offset = (width / 2 + dx, height / 2 + dy) - linear @ ((x0 + x1) / 2, (y0 + y1) / 2)
+    return np.column_stack([linear, offset])
 
 
 def warp(pixels: Pixels, matrix: Matrix, hw: tuple[int, int]) -> Pixels:
     """(h, w, 3) the crop seen through the matrix; grey where the crop has nothing."""
-    shrink = np.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if shrink < 0.7:  # bilinear sampling would skip pixels: shrink by area first
-        small = max(1, round(pixels.shape[1] * shrink)), max(1, round(pixels.shape[0] * shrink))
-        factor = np.array([pixels.shape[1] / small[0], pixels.shape[0] / small[1]])
-        pixels = np.asarray(cv2.resize(pixels, small, interpolation=cv2.INTER_AREA), np.uint8)
-        matrix = np.concatenate([matrix[:, :2] * factor, matrix[:, 2:]], axis=1)
+    linear, offset = matrix[:, :2], matrix[:, 2]
+    zoom = math.sqrt(abs(linear[0, 0] * linear[1, 1] - linear[0, 1] * linear[1, 0]))
+    while zoom < 0.5 and min(pixels.shape[:2]) > 1:
+        # Linear sampling sees 2 x 2 pixels and would skip some: halved first, as the pyramid does.
+        height, width = pixels.shape[:2]
+        half = cv2.resize(pixels, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        pixels = np.asarray(half, np.uint8)
+        linear = linear * (width / (width // 2), height / (height // 2))
+        zoom *= 2
     # The matrix speaks of pixel corners, cv2 of pixel centres.
-    half = np.array([0.5, 0.5])
-    centred = np.concatenate(
-        [matrix[:, :2], (matrix[:, :2] @ half + matrix[:, 2] - half)[:, None]], axis=1
-    )
-    grey = (GREY, GREY, GREY)
-    size = (hw[1], hw[0])
-    return np.asarray(cv2.warpAffine(pixels, centred, size, borderValue=grey), np.uint8)
+    centred = np.column_stack([linear, linear.sum(axis=1) / 2 + offset - 0.5])
+    border = (GREY, GREY, GREY)
+    return np.asarray(cv2.warpAffine(pixels, centred, hw[::-1], borderValue=border), np.uint8)
 
 
 def paste(window: Pixels, background: Pixels, box: NDArray[np.float32], matrix: Matrix) -> Pixels:
     """The window with all that lies outside the box taken from the background, edges softened."""
-    corners = np.array([[box[0], box[1]], [box[2], box[1]], [box[2], box[3]], [box[0], box[3]]])
-    outline = corners @ matrix[:, :2].T + matrix[:, 2]  # (4, 2) in the window
+    x0, y0, x1, y1 = box.tolist()
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    outline = corners @ matrix[:, :2].T + matrix[:, 2] - 0.5  # (4, 2), of pixel centres
     mask = np.zeros(window.shape[:2], np.uint8)
-    cv2.fillConvexPoly(mask, np.rint(outline).astype(np.int32), 255)
-    soft = np.asarray(cv2.GaussianBlur(mask, (3, 3), 0), np.float32)[..., None] / 255
-    return (window * soft + background * (1 - soft) + 0.5).astype(np.uint8)
+    points = np.rint(outline * 2**_SUBPIXEL_BITS).astype(np.int32)
+    cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
+    soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None] / np.float32(255)
+    return (background + (window.astype(np.float32) - background) * soft + 0.5).astype(np.uint8)
 
 
 def degrade(pixels: Pixels, settings: AugmentSettings, rng: np.random.Generator) -> Pixels:
     """The window as another light, lens, sensor and codec would have given it."""
     result = _light(pixels, settings, rng)
-    for share, change in ((settings.blur, _blur), (settings.noise, _noise), (settings.jpeg, _jpeg)):
+    changes = (settings.blur, _blur), (settings.noise, _noise), (settings.jpeg, _jpeg)
+    for share, change in changes:
         if rng.random() < share:
             result = change(result, rng)
     return result
 
 
 def _light(pixels: Pixels, settings: AugmentSettings, rng: np.random.Generator) -> Pixels:
-    exponent = np.exp(rng.normal() * settings.gamma)
-    contrast = np.exp(rng.normal() * settings.contrast)
-    channel = np.exp(rng.normal(size=3) * settings.channel)
-    ramp = (np.arange(256) / 255.0) ** exponent  # one curve for each value, then for each channel
-    curve = ((ramp - 0.5) * contrast + 0.5)[:, None] * channel * 255  # (256, 3)
+    spread = settings.gamma, settings.contrast, *[settings.channel] * 3
+    exponent, contrast, *channel = np.exp(rng.standard_normal(5) * spread).tolist()
+    ramp = (_RAMP**exponent - 0.5) * (255 * contrast) + 127.5  # (256,) of each value
+    curve = np.multiply.outer(ramp, channel) + 0.5  # (256, 3)
     table = np.clip(curve, 0, 255).astype(np.uint8)
     return np.asarray(cv2.LUT(pixels, table[None]), np.uint8)
 
@@ -97,8 +110,11 @@ def _blur(pixels: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def _noise(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    grain = rng.normal(size=pixels.shape) * rng.uniform(1, 9)
-    return np.clip(pixels + grain, 0, 255).astype(np.uint8)
+    # The difference of two bytes is spread like a triangle: near enough to normal, and far cheaper.
+    ups, downs = rng.integers(0, 256, (2, *pixels.shape), np.uint8)
+    grain = cv2.subtract(ups, downs, dtype=cv2.CV_16S)
+    strength = rng.uniform(1, 9) / _BYTES_APART
+    return np.asarray(cv2.addWeighted(pixels, 1, grain, strength, 0, dtype=cv2.CV_8U), np.uint8)
 
 
 def _jpeg(pixels: Pixels, rng: np.random.Generator) -> Pixels:

@@ -6,6 +6,7 @@ sees what undisturbed training saw.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,7 +17,8 @@ from nnst.records import BACKGROUND, Crop
 from nnst.training.augmentation import degrade, paste, view, warp
 from nnst.training.settings import AugmentSettings
 
-NEAR_MISS_IOU = 0.3  # a window that shares less than this with a logo's window is background
+NEAR_MISS_IOU = 0.3  # a window whose object shares less than this with the logo is background
+STILL = AugmentSettings(rotate=0, stretch=0, shear=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class CropStore:
 
     labels: tuple[str, ...]  # class names; labels[0] is background
     logos: tuple[Crop, ...]
+    classes: NDArray[np.int64]  # (N,) of the logos
     background: tuple[Crop, ...]
 
     @classmethod
@@ -34,11 +37,9 @@ class CropStore:
         if unknown:
             raise ValueError(f"no class for the labels {sorted(unknown)}")
         logos = tuple(crop for crop in crops if crop.label)
-        return cls(tuple(labels), logos, tuple(crop for crop in crops if not crop.label))
-
-    def classes(self) -> NDArray[np.int64]:
-        """(N,) the class of each logo crop."""
-        return np.array([self.labels.index(crop.label) for crop in self.logos], np.int64)
+        classes = np.array([labels.index(crop.label) for crop in logos], np.int64)
+        classes.setflags(write=False)
+        return cls(tuple(labels), logos, classes, tuple(crop for crop in crops if not crop.label))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class BatchSettings:
     """What a batch holds."""
 
     window_hw: tuple[int, int]
+    context: float  # side of a window over side of the object that it shows
     logos: int  # windows on a logo
     near_misses: int  # windows beside one
     patches: int  # of background, each seen densely
@@ -67,13 +69,12 @@ class Batch:
 def draw_batch(store: CropStore, settings: BatchSettings, seed: tuple[int, int, int, int]) -> Batch:
     """The batch of this (seed, epoch, step, rank). Classes of logos are drawn equally often."""
     rng = np.random.default_rng(seed)
-    classes = store.classes()
-    picks = _balanced(classes, settings.logos, rng)
-    windows = [_logo(store, int(pick), settings, rng) for pick in picks]
+    picks = _balanced(store.classes, settings.logos, rng)
+    windows = [_logo(store, pick, settings, rng) for pick in picks.tolist()]
     beside = rng.integers(len(store.logos), size=settings.near_misses)
-    windows += [_near_miss(store.logos[pick], settings, rng) for pick in beside]
+    windows += [_near_miss(store.logos[pick], settings, rng) for pick in beside.tolist()]
     patches = [_patch(store, settings, rng) for _ in range(settings.patches)]
-    targets = np.concatenate([classes[picks], np.full(settings.near_misses, BACKGROUND)])
+    targets = np.concatenate([store.classes[picks], np.full(settings.near_misses, BACKGROUND)])
     return Batch(
         _planes(windows, settings.window_hw),
         targets.astype(np.int64),
@@ -81,12 +82,14 @@ def draw_batch(store: CropStore, settings: BatchSettings, seed: tuple[int, int, 
     )
 
 
-def centred_windows(crops: Sequence[Crop], window_hw: tuple[int, int]) -> NDArray[np.uint8]:
+def centred_windows(
+    crops: Sequence[Crop], window_hw: tuple[int, int], context: float
+) -> NDArray[np.uint8]:
     """(N, 3, h, w) the window exactly on each crop's box, unchanged: for validation."""
-    still = AugmentSettings(rotate=0, stretch=0, shear=0)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(0)  # without a say in what STILL changes
+    placement = (0.0, 0.0, 1 / context)
     windows = [
-        warp(crop.pixels, view(crop.box_in_crop, window_hw, (0, 0, 1), still, rng), window_hw)
+        warp(crop.pixels, view(crop.box_in_crop, window_hw, placement, STILL, rng), window_hw)
         for crop in crops
     ]
     return _planes(windows, window_hw)
@@ -95,10 +98,14 @@ def centred_windows(crops: Sequence[Crop], window_hw: tuple[int, int]) -> NDArra
 def _balanced(
     classes: NDArray[np.int64], count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """(count,) indices in which each class comes equally often."""
+    """(count,) indices in which each class comes equally often, on average."""
     present = np.unique(classes)
-    members = {label: np.flatnonzero(classes == label) for label in present}
-    return np.array([rng.choice(members[label]) for label in rng.choice(present, size=count)])
+    wanted = rng.choice(present, size=count)
+    picks = np.empty(count, np.int64)
+    for label in present:
+        places = wanted == label
+        picks[places] = rng.choice(np.flatnonzero(classes == label), size=places.sum())
+    return picks
 
 
 def _logo(
@@ -108,68 +115,68 @@ def _logo(
     placement = (
         rng.uniform(-settings.shift, settings.shift),
         rng.uniform(-settings.shift, settings.shift),
-        settings.scale ** rng.uniform(-1, 1),
+        settings.scale ** rng.uniform(-1, 1) / settings.context,
     )
     matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
     window = warp(crop.pixels, matrix, settings.window_hw)
     if store.background and rng.random() < settings.augment.paste:
-        window = paste(window, _scenery(store, settings, rng), crop.box_in_crop, matrix)
+        scenery = _scenery(store, settings.window_hw, settings, rng)
+        window = paste(window, scenery, crop.box_in_crop, matrix)
     return degrade(window, settings.augment, rng)
 
 
 def _near_miss(crop: Crop, settings: BatchSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
     """A window that sees part of a logo, or a logo much too large or too small."""
-    height, width = settings.window_hw
-    while True:
-        dx, dy = rng.uniform(-0.9, 0.9, size=2) * (width, height)
-        scale = np.exp(rng.uniform(-1.1, 1.1))
-        if _window_iou(dx / width, dy / height, scale) < NEAR_MISS_IOU:
-            break
-    matrix = view(crop.box_in_crop, settings.window_hw, (dx, dy, scale), settings.augment, rng)
+    placement = near_miss_placement(settings, rng)
+    matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
     return degrade(warp(crop.pixels, matrix, settings.window_hw), settings.augment, rng)
 
 
-def _window_iou(dx: float, dy: float, scale: float) -> float:
+def near_miss_placement(
+    settings: BatchSettings, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """Where a logo lies, as `view` takes it, when the window's object hardly overlaps it."""
+    height, width = settings.window_hw
+    while True:
+        dx, dy = rng.uniform(-0.9, 0.9, size=2) * settings.context  # in sides of the object
+        size = np.exp(rng.uniform(-1.1, 1.1))
+        if _iou(dx, dy, size) < NEAR_MISS_IOU:
+            sides = width / settings.context, height / settings.context
+            return dx * sides[0], dy * sides[1], size / settings.context
+
+
+def _iou(dx: float, dy: float, size: float) -> float:
     """IoU of the unit square with one of this side whose centre is off by (dx, dy)."""
     shared = 1.0
     for offset in (dx, dy):
-        shared *= max(0.0, min(0.5, offset + scale / 2) - max(-0.5, offset - scale / 2))
-    return shared / (1 + scale * scale - shared)
+        shared *= max(0.0, min(0.5, offset + size / 2) - max(-0.5, offset - size / 2))
+    return shared / (1 + size * size - shared)
 
 
 def _patch(
     store: CropStore, settings: BatchSettings, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    crop = store.background[rng.integers(len(store.background))]
-    return degrade(_place(crop, settings.patch_hw, settings, rng), settings.augment, rng)
+    return degrade(_scenery(store, settings.patch_hw, settings, rng), settings.augment, rng)
 
 
 def _scenery(
-    store: CropStore, settings: BatchSettings, rng: np.random.Generator
+    store: CropStore, hw: tuple[int, int], settings: BatchSettings, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
+    """A piece of a background crop, at the scale it was cut for or up to 1.8 times larger.
+
+    So a crop with its context fills a patch, and has the resolution for it.
+    """
     crop = store.background[rng.integers(len(store.background))]
-    return _place(crop, settings.window_hw, settings, rng)
-
-
-def _place(
-    crop: Crop, hw: tuple[int, int], settings: BatchSettings, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """A piece of a background crop at about the scale it was cut for."""
     height, width = settings.window_hw
-    offset = rng.uniform(-0.3, 0.3, size=2) * (width, height)
-    matrix = view(
-        crop.box_in_crop,
-        settings.window_hw,
-        (offset[0], offset[1], np.exp(rng.uniform(-0.4, 0.4))),
-        settings.augment,
-        rng,
-    )
-    matrix[:, 2] += (np.array([hw[1], hw[0]]) - (width, height)) / 2  # centred in the patch
+    # As to a window in the middle of the piece.
+    dx, dy = rng.uniform(-0.3, 0.3, size=2) * (width, height)
+    placement = dx, dy, math.exp(rng.uniform(0, 0.6)) / settings.context
+    matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
+    matrix[:, 2] += (hw[1] - width) / 2, (hw[0] - height) / 2
     return warp(crop.pixels, matrix, hw)
 
 
 def _planes(windows: Sequence[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """(N, 3, h, w) of (h, w, 3) pictures."""
-    if not windows:
-        return np.zeros((0, 3, *hw), np.uint8)
-    return np.ascontiguousarray(np.stack(windows).transpose(0, 3, 1, 2))
+    """(N, 3, h, w) of (h, w, 3) pictures; channels stay last in memory, as convolutions like it."""
+    stacked = np.stack(windows) if windows else np.zeros((0, *hw, 3), np.uint8)
+    return stacked.transpose(0, 3, 1, 2)

@@ -45,6 +45,7 @@ def batch_settings(spec: ModelSpec, settings: TrainingSettings, world_size: int)
     affordable = max(1, int(PATCH_BUDGET / multiply_adds(spec, patch_hw)))
     return BatchSettings(
         window_hw=spec.window_hw,
+        context=spec.context,
         logos=max(1, settings.logos // world_size),
         near_misses=max(1, settings.near_misses // world_size),
         patches=max(1, min(settings.patches, affordable) // world_size),
@@ -175,7 +176,8 @@ def score_crops(
     rows: list[NDArray[np.float64]] = []
     with torch.inference_mode():
         for start in range(0, len(crops), 256):
-            windows = torch.from_numpy(centred_windows(crops[start : start + 256], spec.window_hw))
+            some = crops[start : start + 256]
+            windows = torch.from_numpy(centred_windows(some, spec.window_hw, spec.context))
             logits = network(windows.to(device)).flatten(1)  # (B, K)
             rows.append(torch.softmax(logits.double(), dim=1).cpu().numpy())
     scores = np.concatenate(rows) if rows else np.zeros((0, len(labels)))

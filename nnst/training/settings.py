@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from nnst.config import group, setting
 
@@ -25,6 +25,12 @@ class AugmentSettings:
     jpeg: float = setting(0.25, "share of windows that are compressed as JPEG")
     paste: float = setting(0.3, "share of logos that are pasted on another background")
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            most = 1.0 if name in ("blur", "noise", "jpeg", "paste") else float("inf")
+            if not 0 <= value <= most:
+                raise ValueError(f"{name} must be from 0 to {most:g}, got {value}")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSettings:
@@ -39,3 +45,12 @@ class TrainingSettings:
     weight_decay: float = setting(1e-3, "pull of the weights towards zero (AdamW)")
     levels_per_octave: int = setting(4, "pyramid levels to be tolerant of, as scan has")
     augment: AugmentSettings = group(AugmentSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "logos", "near_misses", "patches", "levels_per_octave"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if not 0 < self.hardest <= 1:
+            raise ValueError(f"hardest must be above 0 and at most 1, got {self.hardest}")
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise ValueError("learning_rate must be above 0, weight_decay 0 or more")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from nnst import crops
 from nnst.errors import InputError
 from nnst.ledger import Ledger
+from nnst.records import Crop
 from nnst.training.batches import CropStore
 
 
@@ -25,16 +26,24 @@ def read_stores(
     """The crops of annotated pictures, and those of background pictures that are none of these.
 
     A picture with a logo may lie in the background archive too: cut as background it would teach
-    the network to overlook the logo. Raises ValueError for a label that is not in `labels`.
+    the network to overlook the logo. Raises ValueError for a label that is not in `labels`, and
+    InputError when there is no logo or no background to train on.
     """
     annotated = {item.image_id for book in crop_sets for _, item in crops.read_truth(book)}
-    sides = {}
-    for side in ("train", "validation"):
-        found = [crop for book in crop_sets for crop in crops.read_crops(book, side)]
-        for book in background:
-            found += crops.read_crops(book, side, without=annotated)
-        sides[side] = CropStore.of(found, labels)
-    return Stores(sides["train"], sides["validation"])
+    sides: dict[str, list[Crop]] = {"train": [], "validation": []}
+    for book in (*crop_sets, *background):
+        without = annotated if book in background else ()
+        for side, crop in crops.read_crops(book, without):
+            sides[side].append(crop)
+    train, validation = (CropStore.of(sides[side], labels) for side in ("train", "validation"))
+    names = ", ".join(book.out for book in crop_sets)
+    if not train.logos:
+        what = f"no crop of a logo is for training in {names}"
+        raise InputError(what, "draw boxes on more pictures, and crop again")
+    if not train.background:
+        what = f"no crop of background is for training in {names}"
+        raise InputError(what, "give --background, or let nnst crop cut more with crop.negatives")
+    return Stores(train, validation)
 
 
 def check_split(crop_sets: Sequence[Ledger]) -> None:

@@ -1,0 +1,12 @@
+"""Photographs with a made-up word mark in them, and where it is: material for the demo.
+
+`artwork` holds the word marks, `signs` puts one on a plate or a wall, `drawing` draws signs into
+a photograph, and `photographs` finds those that installed packages ship.
+"""
+
+from __future__ import annotations
+
+from nnst.scenes.drawing import OTHER, Scene, draw
+from nnst.scenes.photographs import TO_LEARN_FROM, TO_SEARCH, photographs
+
+__all__ = ["OTHER", "TO_LEARN_FROM", "TO_SEARCH", "Scene", "draw", "photographs"]
