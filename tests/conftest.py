@@ -155,6 +155,18 @@ def draw() -> Callable[..., np.ndarray]:
 
 
 @pytest.fixture(scope="session")
+def with_orientation() -> Callable[[bytes, int], bytes]:
+    """Gives a JPEG an EXIF orientation."""
+
+    def turned(jpeg: bytes, orientation: int) -> bytes:
+        entry = b"\x12\x01\x03\0\x01\0\0\0" + bytes([orientation, 0, 0, 0])
+        body = b"Exif\0\0" + b"II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+        return jpeg[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + jpeg[2:]
+
+    return turned
+
+
+@pytest.fixture(scope="session")
 def scenes(tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]) -> Scenes:
     """Ten pictures with ten marks in them, and truth.xml beside them."""
     from nnst import images, imglab

@@ -66,7 +66,8 @@ def tasks(count: int) -> dict[int, pa.Table]:
 def tables(out: Path) -> dict[str, bytes]:
     """Every file that counts, by its path."""
     kept = ("plan", "images", "receipts", "_SUCCESS")
-    files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+    # Hidden is what a worker was writing when it was killed.
+    files = [path for path in sorted(out.rglob("[!.]*")) if path.is_file()]
     inside = {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
     return {name: data for name, data in inside.items() if name.startswith(kept)}
 

@@ -1,4 +1,4 @@
-"""Headers read by nnst.headers, judged by Pillow, and thrown at bytes of every sort."""
+"""Headers read by nnst.images.headers, judged by Pillow, and thrown at bytes of every sort."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from nnst.errors import ImageError
-from nnst.headers import READABLE, SUFFIXES, Header, reaches_end, read_header, sniff
-from nnst.headers.jpeg import names_every_coefficient, next_restart, without_padding
-from nnst.headers.kinds import REMEDIES
+from nnst.images.headers import READABLE, SUFFIXES, Header, reaches_end, read_header, sniff
+from nnst.images.headers.jpeg import names_every_coefficient, next_restart, without_padding
+from nnst.images.headers.kinds import REMEDIES
 from nnst.records import REASONS
 
 FORMATS = ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"]

@@ -25,8 +25,6 @@ FLOORS = (
     "records",
     "storage",
     "ledger",
-    "headers",  # of picture files
-    "orientation",  # of pictures, by EXIF
     "images",
     "archive",
     "imglab",

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from nnst.orientation import boxes_stored, boxes_upright, upright, upright_hw
+from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
 
 ORIENTATIONS = range(1, 9)
 eighths = st.integers(-800, 8_000).map(lambda n: n / 8)

@@ -70,6 +70,7 @@ class _Plan:
     inputs: pa.Table
     truth: Mapping[str, Annotation] | None
     warnings: tuple[str, ...] = ()
+    turned: frozenset[str] = frozenset()  # images that EXIF turns by a quarter
     skipped: Mapping[str, int] | None = None
 
 
@@ -156,7 +157,7 @@ def _plan(settings: CropConfig) -> _Plan:
             known = ", ".join(sorted(labels)) or "no label"
             what = f"no label {label!r} in {', '.join(settings.truth)}"
             raise InputError(what, f"it has {known}")
-    return _Plan(listed.source, listed.inputs, listed.truth, listed.warnings)
+    return _Plan(listed.source, listed.inputs, listed.truth, listed.warnings, listed.turned)
 
 
 def _window(settings: CropConfig, plan: _Plan) -> tuple[int, int]:
@@ -167,7 +168,7 @@ def _window(settings: CropConfig, plan: _Plan) -> tuple[int, int]:
         _logos_only(item, settings.negative_label) for item in (plan.truth or {}).values()
     ]
     try:
-        return crops.default_window(annotations)
+        return crops.default_window(annotations, plan.turned)
     except ValueError:
         raise InputError(
             "no box that counts, so nothing says what shape the window has",

@@ -9,13 +9,11 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from nnst import config, images, imglab, ledger, records, scenes, storage
+from nnst import config, ledger, records, scenes, storage
 from nnst.config import setting
 from nnst.errors import InputError
 from workflows import provenance
@@ -48,43 +46,6 @@ class DemoConfig:
             raise ValueError(f"out must be a folder of this machine, got {self.out}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A folder of drawn pictures, and the XML file that says where their logos are."""
-
-    folder: str
-    truth: str  # relative to OUT; "" for pictures that have no logo
-    labels: tuple[str, ...]  # whose boxes the truth has
-    photographs: tuple[str, ...]
-    marks: tuple[tuple[int, int], ...]  # logos, and others, in each next picture
-
-
-# The numbers of photographs and of `marks` have no common divisor: every pair comes up.
-_PARTS = (
-    _Part(
-        "scenes",
-        "scenes/truth.xml",
-        (scenes.OURS, scenes.OTHER),
-        scenes.TO_LEARN_FROM,
-        ((1, 1), (1, 0), (2, 1), (1, 1), (1, 2)),
-    ),
-    _Part(
-        "background",
-        "",
-        (),
-        scenes.TO_LEARN_FROM,
-        ((0, 0), (0, 1), (0, 2), (0, 0), (0, 1)),
-    ),
-    _Part(
-        "archive",
-        "truth.xml",
-        (scenes.OURS,),
-        scenes.TO_SEARCH,
-        ((1, 0), (0, 1), (1, 1), (0, 0), (2, 0), (0, 1), (1, 1)),
-    ),
-)
-
-
 def run(settings: DemoConfig, options: Options) -> Outcome:
     """Draw, crop, train, scan, evaluate, report."""
     if options.dry_run:
@@ -112,51 +73,18 @@ def run(settings: DemoConfig, options: Options) -> Outcome:
 
 
 def draw(settings: DemoConfig) -> None:
-    """Write every picture, and the truth of a folder when its pictures are there."""
+    """Write the pictures to learn from and to search, and the truth of both."""
     _say("drawing photographs with a made-up logo in them")
     counts = _counts(settings)
     with Progress("draw", sum(counts.values())) as progress:
-        for number, part in enumerate(_PARTS):
-            entries = []
-            for name, scene in _scenes(part, counts[part.folder], (settings.seed, number)):
-                data = images.encode_jpeg(scene.pixels, scene.quality)
-                storage.put(storage.join(settings.out, part.folder, name), data)
-                entries.append(_entry(part, name, scene))
+        for chosen in scenes.SETS:
+            count = counts[chosen.folder]
+            for _ in scenes.write(settings.out, chosen, count, settings.seed):
                 progress.advance(1)
-            if part.truth:
-                dataset = imglab.Dataset(tuple(entries), name="nnst demo", comment=_COMMENT)
-                imglab.write(dataset, storage.join(settings.out, *part.truth.split("/")))
-
-
-_COMMENT = "a made-up word mark, drawn into photographs"
 
 
 def _counts(settings: DemoConfig) -> dict[str, int]:
-    return {part.folder: getattr(settings, part.folder) for part in _PARTS}
-
-
-def _scenes(part: _Part, count: int, seed: tuple[int, int]) -> Iterator[tuple[str, scenes.Scene]]:
-    """The part's pictures with their names; each depends on the seed and its own number only."""
-    photographs = scenes.photographs(part.photographs)
-    for index in range(count):
-        name = part.photographs[index % len(part.photographs)]
-        ours, others = part.marks[index % len(part.marks)]
-        rng = np.random.default_rng([*seed, index])
-        yield f"{index:03d}-{name}.jpg", scenes.draw(photographs[name], ours, others, rng)
-
-
-def _entry(part: _Part, name: str, scene: scenes.Scene) -> imglab.Image:
-    """What the truth says of a picture; its path is relative to the truth's own folder."""
-    inside = part.truth.startswith(f"{part.folder}/")
-    height, width = scene.pixels.shape[:2]
-    boxes = tuple(
-        imglab.Box(left=x0, top=y0, width=x1 - x0, height=y1 - y0, label=label)
-        for (x0, y0, x1, y1), label in zip(
-            scene.boxes.astype(int).tolist(), scene.labels, strict=True
-        )
-        if label in part.labels
-    )
-    return imglab.Image(name if inside else f"{part.folder}/{name}", boxes, width, height)
+    return {chosen.folder: getattr(settings, chosen.folder) for chosen in scenes.SETS}
 
 
 def _book(settings: DemoConfig, options: Options) -> ledger.Ledger:
@@ -297,4 +225,27 @@ def _dry_run(settings: DemoConfig) -> Outcome:
     return Outcome(document, "\n".join([text, *(f"  {line}" for line in commands)]))
 
 
-def _describe(document: Mapping[str, Any]) -> str: ...
+def _describe(document: Mapping[str, Any]) -> str:
+    found = document["evaluation"]
+    lines = [
+        f"{found['pictures']} pictures on photographs that the model never saw were searched for",
+        "a made-up logo:",
+        *(f"  {line}" for item in found["labels"] for line in _figures(item)),
+        f"page:  {document['page']}",
+        f"model: {document['model']}",
+        f"runs:  {document['train_run_id']} (train), {document['scan_run_id']} (scan)",
+        f"took:  {document['seconds']:.0f} s",
+        "next:  nnst ui",
+        "and with pictures of your own, on which you drew boxes with imglab:",
+        *(f"  {COMMANDS[verb].example}" for verb in ("crop", "train", "scan", "report")),
+    ]
+    return "\n".join(lines)
+
+
+def _figures(item: Mapping[str, Any]) -> list[str]:
+    ap50 = item["ap50"]
+    interval = f" (95 %: {ap50['low']:.3f} to {ap50['high']:.3f})" if ap50["low"] else ""
+    return [
+        f"{item['tp']} of {item['truth_boxes']} found, {item['fp']} found where there is none",
+        f"average precision at IoU 0.5: {ap50['value']:.3f}{interval}",
+    ]

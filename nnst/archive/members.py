@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from nnst import records
 from nnst.errors import ImageError
-from nnst.headers import HEAD, SUFFIXES, sniff
+from nnst.images.headers import HEAD, SUFFIXES, sniff
 from nnst.records import Failure
 
 MAX_BYTES = 64 << 20  # of one member; no camera writes more

@@ -39,12 +39,13 @@ def split_groups(groups: Sequence[str], validation_share: float) -> dict[str, st
     With one group, all is for training.
     """
     places = {group: _place(group) for group in sorted(set(groups))}
+    if len(places) < 2:
+        return dict.fromkeys(places, "train")
     split = {group: side_of(group, validation_share) for group in places}
-    if len(places) > 1:
-        if "validation" not in split.values():
-            split[min(places, key=lambda group: places[group])] = "validation"
-        if "train" not in split.values():
-            split[max(places, key=lambda group: places[group])] = "train"
+    if "validation" not in split.values():
+        split[min(places, key=lambda group: places[group])] = "validation"
+    if "train" not in split.values():
+        split[max(places, key=lambda group: places[group])] = "train"
     return split
 
 

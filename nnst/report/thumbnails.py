@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnst import boxes as boxes_
-from nnst import images, orientation
+from nnst import images
 
 _CONTEXT = 0.3  # of a box's sides, shown around it on each side of a closeup
 
@@ -41,9 +41,9 @@ def cut(data: bytes, boxes: boxes_.Boxes, sizes: Sizes) -> Thumbnail:
     picture = images.decode(data)
     turn = picture.header.orientation
     stored_hw = (picture.pixels.shape[0], picture.pixels.shape[1])
-    pixels = orientation.upright(picture.pixels, turn)
+    pixels = images.upright(picture.pixels, turn)
     hw = (pixels.shape[0], pixels.shape[1])
-    turned = orientation.boxes_upright(boxes, stored_hw, turn)
+    turned = images.boxes_upright(boxes, stored_hw, turn)
     closeups = [
         _encode(pixels[y0:y1, x0:x1], sizes.closeup_side, sizes.quality)
         for x0, y0, x1, y1 in _with_context(turned[: sizes.closeups], hw).tolist()

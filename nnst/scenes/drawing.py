@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst import images
 from nnst.boxes import Boxes
-from nnst.images import Pixels
 from nnst.scenes import signs
 from nnst.scenes.artwork import OTHERS, OURS, WordMark
 from nnst.scenes.signs import Sign
@@ -21,10 +20,11 @@ SMALLEST, LARGEST = 45, 0.6  # width of a mark: pixels, and share of the picture
 OTHER = "other"  # the label of word marks that are not ours
 
 _SIZES_HW = ((480, 640), (480, 720), (540, 720), (600, 800), (600, 900))
-_TURNS = ((24, 45), (12, 22), (4, 9))  # yaw, pitch, roll: standard deviation and most, in degrees
+_TURNS = ((20, 38), (10, 20), (2.5, 6))  # yaw, pitch, roll: standard deviation and most, in degrees
 _OVERSAMPLING = 2  # of a sign over the picture, so that a tilted one has no stairs
 _TRIES = 40  # to find a place for a sign
 
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 Canvas = NDArray[np.float32]  # (H, W, 3) RGB in [0, 1]
 
 
@@ -89,7 +89,7 @@ def _view(photograph: Pixels, rng: Generator) -> Pixels:
     view = photograph[top : top + part[0], left : left + part[1]]
     view = view[:, ::-1] if rng.random() < 0.5 else view
     view = images.resize(np.ascontiguousarray(view), hw)
-    if np.ptp(view[::8, ::8], axis=2).max() < 8:  # grey, and walls and paper are warmer or colder than that
+    if np.ptp(view[::8, ::8], axis=2).max() < 8:  # grey; walls are warmer or colder than that
         warmth = rng.uniform(-0.12, 0.12)
         tint = np.array([1 + warmth, 1.0, 1 - warmth]) / (1 + abs(warmth))
         view = (view * tint).astype(np.uint8)
@@ -125,7 +125,7 @@ def _pose(mark: WordMark, width: float, rng: Generator) -> _Pose:
     degrees = [float(np.clip(rng.normal(0, usual), -most, most)) for usual, most in _TURNS]
     yaw, pitch, roll = (_rotation(axis, degrees[axis]) for axis in range(3))
     height, length = mark.size_hw(1000)
-    pose = _Pose(roll @ pitch @ yaw, distance=length / height * rng.uniform(1.2, 4.0))
+    pose = _Pose(roll @ pitch @ yaw, distance=length / height * rng.uniform(1.5, 4.0))
     seen = np.ptp(pose.corners((1.0, length / height))[:, 0])
     return replace(pose, scale=width / float(seen))
 

@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from nnst import images, storage
 from nnst.errors import ImageError, InputError
-from nnst.images import Pixels
 
 _SKIMAGE = ("skimage", "data")
 _SKLEARN = ("sklearn", "datasets/images")
@@ -38,12 +40,12 @@ TO_SEARCH = ("chelsea", "china", "flower", "gravel", "motorcycle", "rocket")
 """No photograph is in both, so a figure measured on the second says what was learnt."""
 
 
-def photographs(names: Iterable[str] = tuple(_FILES)) -> dict[str, Pixels]:
+def photographs(names: Iterable[str] = tuple(_FILES)) -> dict[str, NDArray[np.uint8]]:
     """name -> (H, W, 3) RGB pixels. Raises InputError when a package is not there as expected."""
     return {name: _read(*_FILES[name]) for name in names}
 
 
-def _read(package: str, folder: str, file: str) -> Pixels:
+def _read(package: str, folder: str, file: str) -> NDArray[np.uint8]:
     path = _folder_of(package) / folder / file
     try:
         return images.decode(storage.read(path)).pixels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nnst.headers.header import Header, uint
+from nnst.images.headers.header import Header, uint
 
 _CORE = 12  # OS/2's header, with sizes of two bytes
 

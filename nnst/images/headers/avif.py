@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnst.errors import ImageError
-from nnst.headers.header import MAX_STEPS, Header, uint
+from nnst.images.headers.header import MAX_STEPS, Header, uint
 
 Span = tuple[int, int]  # first byte of a box's payload, and its end
 

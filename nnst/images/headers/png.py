@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnst.errors import ImageError
-from nnst.headers.header import MAX_STEPS, Header, uint
-from nnst.headers.tiff import exif_orientation
+from nnst.images.headers.header import MAX_STEPS, Header, uint
+from nnst.images.headers.tiff import exif_orientation
 
 _COLOURS_WITH_ALPHA = frozenset({4, 6})
 

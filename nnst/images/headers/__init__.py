@@ -8,9 +8,9 @@ every walk is bounded: whatever the bytes are, the answer is a value or an Image
 from __future__ import annotations
 
 from nnst.errors import ImageError
-from nnst.headers import avif, bmp, gif, jpeg, png, tiff, webp
-from nnst.headers.header import Header
-from nnst.headers.kinds import (
+from nnst.images.headers import avif, bmp, gif, jpeg, png, tiff, webp
+from nnst.images.headers.header import Header
+from nnst.images.headers.kinds import (
     HEAD,
     READABLE,
     REMEDIES,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nnst.errors import ImageError
-from nnst.headers.header import MAX_STEPS, Header, uint
+from nnst.images.headers.header import MAX_STEPS, Header, uint
 
 _NEW_SUBFILE, _WIDTH, _HEIGHT, _BITS, _ORIENTATION = 254, 256, 257, 258, 274
 _SAMPLES, _EXTRA_SAMPLES, _DNG_VERSION = 277, 338, 50706

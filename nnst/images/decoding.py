@@ -1,48 +1,17 @@
-"""Bytes <-> RGB pixels: the only module that knows BGR, transparency and how decoders fail.
-
-A picture is decoded as it is stored; EXIF's orientation stands in its header, and `upright` obeys
-it. That is how imglab draws: dlib loads a picture without a look at EXIF.
-"""
+"""Bytes -> RGB pixels: the only module that knows BGR, transparency and how decoders fail."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from nnst.errors import ImageError, NnstError
-from nnst.headers import READABLE, SUFFIXES, Header, jpeg, reaches_end, read_header, sniff, tiff
-from nnst.orientation import boxes_stored, boxes_upright, upright, upright_hw
-
-__all__ = [
-    "READABLE",
-    "SUFFIXES",
-    "Header",
-    "Limits",
-    "Picture",
-    "boxes_stored",
-    "boxes_upright",
-    "check",
-    "content_hash",
-    "decode",
-    "encode_bmp",
-    "encode_jpeg",
-    "encode_png",
-    "hamming",
-    "perceptual_hash",
-    "read_header",
-    "resize",
-    "sniff",
-    "upright",
-    "upright_hw",
-]
-
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
+from nnst.errors import ImageError
+from nnst.images.encoding import Pixels
+from nnst.images.headers import Header, jpeg, reaches_end, read_header, tiff
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,64 +62,6 @@ def check(data: bytes, limits: Limits = Limits()) -> Header:
     if max(header.width, header.height) > limits.max_side:
         raise ImageError("too_many_pixels", f"{size}, the limit of a side is {limits.max_side}")
     return header
-
-
-def content_hash(data: bytes) -> str:
-    """The identity of a picture: sha256 of its bytes, 64 hex digits."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def perceptual_hash(pixels: Pixels) -> int:
-    """64 bits that change little when a picture is scaled, recompressed or relit.
-
-    Signs of the lowest 8 x 8 frequencies, the mean left out, of a grey 32 x 32 picture against
-    their median (pHash: C. Zauner, Implementation and Benchmarking of Perceptual Image Hash
-    Functions, 2010). Flat pictures give 0.
-    """
-    grey = cv2.cvtColor(resize(pixels, (32, 32)), cv2.COLOR_RGB2GRAY)  # (32, 32)
-    basis = _cosines()  # (8, 32)
-    frequencies = np.round(basis @ grey.astype(np.float64) @ basis.T, 3)  # (8, 8), no last bits
-    bits = frequencies > np.median(frequencies)  # (8, 8)
-    return int.from_bytes(np.packbits(bits).tobytes())
-
-
-def hamming(a: int, b: int) -> int:
-    """In how many bits two hashes differ."""
-    return (a ^ b).bit_count()
-
-
-def resize(pixels: Pixels, hw: tuple[int, int]) -> Pixels:
-    """The picture at another size: averaged where a side shrinks, interpolated where it grows."""
-    smaller = min(hw[0], pixels.shape[0]), min(hw[1], pixels.shape[1])
-    resized: NDArray[Any] = pixels
-    for target, method in ((smaller, cv2.INTER_AREA), (hw, cv2.INTER_LINEAR)):
-        if resized.shape[:2] != target:
-            resized = cv2.resize(resized, target[::-1], interpolation=method)
-    return resized
-
-
-def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
-    """A baseline JPEG with halved chroma; the same pixels give the same bytes."""
-    subsampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
-    settings = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, subsampling]
-    return _encode(".jpg", pixels, settings)
-
-
-def encode_png(pixels: Pixels) -> bytes:
-    """A PNG; the same pixels give the same bytes."""
-    return _encode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 6])
-
-
-def encode_bmp(pixels: Pixels) -> bytes:
-    """A BMP: larger than a PNG, and read a dozen times as fast."""
-    return _encode(".bmp", pixels, [])
-
-
-def _encode(suffix: str, pixels: Pixels, settings: list[int]) -> bytes:
-    done, encoded = cv2.imencode(suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), settings)
-    if not done:
-        raise NnstError(f"pixels of shape {pixels.shape} cannot be written as {suffix}")
-    return encoded.tobytes()
 
 
 _COLOUR = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
@@ -236,10 +147,3 @@ def _mended_jpeg(data: bytes) -> Pixels | None:
         if bgr is None or other is None or not np.array_equal(bgr, other):
             return None
     return bgr
-
-
-@lru_cache(maxsize=1)
-def _cosines() -> NDArray[np.float64]:
-    """(8, 32) frequencies 1 to 8 of the cosine transform of 32 values."""
-    at = np.arange(32) + 0.5
-    return np.cos(np.pi / 32 * np.outer(np.arange(1, 9), at))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nnst.errors import ImageError
-from nnst.headers.header import MAX_STEPS, Header, uint
+from nnst.images.headers.header import MAX_STEPS, Header, uint
 
 _IMAGE, _TRAILER, _EXTENSION, _CONTROL = 0x2C, 0x3B, 0x21, 0xF9
 

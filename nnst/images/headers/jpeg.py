@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from nnst.errors import ImageError
-from nnst.headers.header import MAX_STEPS, Header, uint
-from nnst.headers.tiff import exif_orientation
+from nnst.images.headers.header import MAX_STEPS, Header, uint
+from nnst.images.headers.tiff import exif_orientation
 
 END = b"\xff\xd9"
 SCAN = b"\xff\xda"  # what begins a scan

@@ -1,0 +1,40 @@
+"""Bytes <-> RGB pixels, or a reason: the only place that knows BGR, EXIF and how decoders fail.
+
+A picture is decoded as it is stored; EXIF's orientation stands in its header, and `upright` obeys
+it. That is how imglab draws: dlib loads a picture without a look at EXIF.
+
+`headers` reads formats and sizes before anything is decoded, `decoding` and `encoding` turn bytes
+to pixels and back, `orientation` turns pictures and boxes upright, `hashing` names pictures.
+"""
+
+from __future__ import annotations
+
+from nnst.images.decoding import Limits, Picture, check, decode
+from nnst.images.encoding import Pixels, encode_bmp, encode_jpeg, encode_png, resize
+from nnst.images.hashing import content_hash, hamming, perceptual_hash
+from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
+from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
+
+__all__ = [
+    "READABLE",
+    "SUFFIXES",
+    "Header",
+    "Limits",
+    "Picture",
+    "Pixels",
+    "boxes_stored",
+    "boxes_upright",
+    "check",
+    "content_hash",
+    "decode",
+    "encode_bmp",
+    "encode_jpeg",
+    "encode_png",
+    "hamming",
+    "perceptual_hash",
+    "read_header",
+    "resize",
+    "sniff",
+    "upright",
+    "upright_hw",
+]
