@@ -38,6 +38,25 @@ MARK_BOXES = (  # xyxy of the mark in each of the scenes
 )
 
 
+CROP_FLAGS = ("--set", "shard_images=4", "--set", "validation_share=0.4")
+TRAIN_FLAGS = (
+    *("--epochs", "4", "--workers", "1", "--set", "training.steps=6", "--set", "training.logos=8"),
+    *("--set", "training.near_misses=8", "--set", "training.patches=2"),
+)
+
+
+@pytest.fixture(scope="session")
+def crop_flags() -> tuple[str, ...]:
+    """With which `crop_set` was cut."""
+    return CROP_FLAGS
+
+
+@pytest.fixture(scope="session")
+def train_flags() -> tuple[str, ...]:
+    """With which `trained` was trained: next to nothing, but all the way."""
+    return TRAIN_FLAGS
+
+
 @dataclass(frozen=True)
 class Ran:
     """What a command left: its exit code, and what it wrote to stdout and stderr."""
@@ -209,20 +228,15 @@ def mark_model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def crop_set(
     nnst: Callable[..., Ran], scenes: Scenes, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The crop set of the scenes."""
+    """The crop set of the scenes; CROP_FLAGS are those that it was cut with."""
     out = tmp_path_factory.mktemp("crops") / "mark"
-    assert nnst("crop", scenes.truth, "--out", out, "--set", "shard_images=4").code == 0
+    assert nnst("crop", scenes.truth, "--out", out, *CROP_FLAGS).code == 0
     return out
 
 
-TINY = (  # the least training that goes through all of it
-    *("--epochs", "2", "--workers", "1"),
-    *("--set", "training.steps=6", "--set", "training.logos=8", "--set", "training.near_misses=8"),
-    *("--set", "training.patches=2"),
-)
-
-
 @pytest.fixture(scope="session")
-def tiny() -> tuple[str, ...]:
-    """Flags of nnst train for the least training that goes through all of it."""
-    return TINY
+def trained(nnst: Callable[..., Ran], crop_set: Path) -> Ran:
+    """What the least training that goes through everything said of `mark/1`, as JSON."""
+    done = nnst("train", crop_set, "--name", "mark", *TRAIN_FLAGS, "--json")
+    assert done.code == 0, done.err
+    return done

@@ -245,10 +245,12 @@ def test_truth_without_a_box_needs_a_window(nnst: Command, scenes: Any, tmp_path
 # --- Again, otherwise, interrupted
 
 
-def test_the_same_command_again_changes_nothing(nnst: Command, scenes: Any, crop_set: Path) -> None:
+def test_the_same_command_again_changes_nothing(
+    nnst: Command, scenes: Any, crop_set: Path, crop_flags: tuple[str, ...]
+) -> None:
     before = files_of(crop_set)
     times = {path: path.stat().st_mtime_ns for path in crop_set.rglob("*")}
-    assert nnst("crop", scenes.truth, "--out", crop_set, "--set", "shard_images=4").code == 0
+    assert nnst("crop", scenes.truth, "--out", crop_set, *crop_flags).code == 0
     assert files_of(crop_set) == before
     assert {path: path.stat().st_mtime_ns for path in crop_set.rglob("*")} == times
 

@@ -139,7 +139,7 @@ def test_every_picture_has_one_row_in_the_order_of_the_plan(
     assert names == book.inputs()["image"].to_pylist()
     assert names == sorted([*BAD, "turned.jpg", *(f"deep/{name}" for name in scenes.boxes)])
     assert done.document["pictures"] == len(names)
-    assert done.document["skipped"] == 2  # notes.txt and the hidden file
+    assert done.document["skipped"] == 1  # notes.txt; hidden files are not even counted
 
 
 def test_what_cannot_be_read_has_its_reason_and_nothing_else(
@@ -389,7 +389,7 @@ def test_a_dry_run_tells_the_plan_and_leaves_no_trace(
     done = nnst(*words)
     assert done.code == 0
     assert done.out.startswith("would scan 16 pictures (")
-    assert nnst(*words, "--json").document["skipped"] == {".txt": 1, "hidden": 1}
+    assert nnst(*words, "--json").document["skipped"] == {".txt": 1}
     assert not out.exists()
 
 
@@ -646,9 +646,9 @@ def test_what_the_plan_remembers_lets_others_go_on(
     assert model["labels"] == ["background", "mark"]
     assert (model["threshold"], model["window_hw"]) == (0.5, [24, 40])
     assert book.source == str(mixed)
-    assert book.notes["skipped"] == {".txt": 1, "hidden": 1}
+    assert book.notes["skipped"] == {".txt": 1}
     assert book.notes["boxes"] == "stored pixels"
-    assert ledger.FORMAT == book.plan["format"]
+    assert book.plan["format"] == ledger.FORMAT
 
 
 def test_more_cpus_than_there_are_stop_the_scan_at_once_and_a_better_number_continues_it(

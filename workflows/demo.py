@@ -6,11 +6,12 @@ verbs do; a finished one says again what came out.
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nnst import config, ledger, records, scenes, storage
@@ -31,9 +32,9 @@ class DemoConfig:
     out: str = setting("demo", "the folder to write everything to")
     seed: int = setting(0, "decides what is drawn and how it is learnt")
     scenes: int = setting(40, "pictures with boxes, to learn from")
-    background: int = setting(16, "pictures without the logo, to learn from")
+    background: int = setting(32, "pictures without the logo, to learn from")
     archive: int = setting(48, "pictures to search, on photographs that nothing was learnt from")
-    epochs: int = setting(8, "rounds of training")
+    epochs: int = setting(12, "rounds of training")
     steps: int = setting(40, "updates in a round")
     min_width: int = setting(48, "the smallest logo looked for, in pixels")
 
@@ -48,6 +49,7 @@ class DemoConfig:
 
 def run(settings: DemoConfig, options: Options) -> Outcome:
     """Draw, crop, train, scan, evaluate, report."""
+    settings = replace(settings, out=os.path.expanduser(settings.out))  # --out=~/demo is not, by sh
     if options.dry_run:
         return _dry_run(settings)
     started = time.monotonic()
@@ -55,26 +57,26 @@ def run(settings: DemoConfig, options: Options) -> Outcome:
     if not book.is_done():
         draw(settings)
         book.succeed()
-    _step("crop", _crop(settings))
-    trained = _train(settings)
-    scanned = _step("scan", _scan(settings, trained["model"]))
-    judged = _step("evaluate", _evaluate(settings))
-    made = _step("report", _report(settings))
+    learning = steps(settings, MODEL)
+    _run_step("crop", learning["crop"])
+    trained = _train(settings, learning["train"])
+    finding = steps(settings, trained["model"])  # this very version, whatever is trained later
+    found = {verb: _run_step(verb, finding[verb]) for verb in ("scan", "evaluate", "report")}
     document = {
         "out": book.out,
         "model": trained["model"],
         "train_run_id": trained["run_id"],
-        "scan_run_id": scanned["run_id"],
-        "evaluation": judged,
-        "page": made["page"],
+        "scan_run_id": found["scan"]["run_id"],
+        "evaluation": found["evaluate"],
+        "page": found["report"]["page"],
         "seconds": round(time.monotonic() - started, 1),
     }
     return Outcome(document, _describe(document))
 
 
 def draw(settings: DemoConfig) -> None:
-    """Write the pictures to learn from and to search, and the truth of both."""
-    _say("drawing photographs with a made-up logo in them")
+    """Write the pictures to learn from and those to search, and the truth of both."""
+    _say("drawing a made-up logo into photographs of installed packages")
     counts = _counts(settings)
     with Progress("draw", sum(counts.values())) as progress:
         for chosen in scenes.SETS:
@@ -83,21 +85,67 @@ def draw(settings: DemoConfig) -> None:
                 progress.advance(1)
 
 
+def steps(settings: DemoConfig, model: str) -> dict[str, dict[str, Any]]:
+    """The verbs in their order, each with its settings; `model` is the one to scan with."""
+    folder = {name: storage.join(settings.out, name) for name in _CONTENTS}
+    return {
+        "crop": {
+            "truth": (storage.join(folder["scenes"], "truth.xml"),),
+            "negative_label": (scenes.OTHER,),
+            "out": folder["crops"],
+        },
+        "train": {
+            "crops": (folder["crops"],),
+            "name": MODEL,
+            "background": folder["background"],
+            "epochs": settings.epochs,
+            "seed": settings.seed,
+            "training": {"steps": settings.steps},
+        },
+        "scan": {
+            "archive": folder["archive"],
+            "model": model,
+            "out": folder["scan"],
+            "min_width": settings.min_width,
+            "shard_images": 8,  # few pictures: this way every worker has some
+        },
+        "evaluate": {"scan": folder["scan"], "truth": folder["truth.xml"]},
+        "report": {"scan": folder["scan"]},
+    }
+
+
+def command_line(verb: str, values: Mapping[str, Any]) -> str:
+    """The command that a person types to run the verb with these settings."""
+    command = COMMANDS[verb]
+    positional = [word.removesuffix("...") for word in command.positional]
+    words = ["nnst", verb, *(text for name in positional for text in _texts(values[name]))]
+    for name, value in config.flatten(values):
+        if name in command.flags:
+            words += [word for text in _texts(value) for word in (_flag(name), text)]
+        elif name not in positional:
+            words += ["--set", f"{name}={','.join(_texts(value))}"]
+    return shlex.join(words)
+
+
+def next_commands() -> list[str]:
+    """What to try when the demo is over: the examples of the same verbs, and the page of runs."""
+    return [COMMANDS[verb].example for verb in ("crop", "train", "scan", "report", "ui")]
+
+
 def _counts(settings: DemoConfig) -> dict[str, int]:
     return {chosen.folder: getattr(settings, chosen.folder) for chosen in scenes.SETS}
 
 
 def _book(settings: DemoConfig, options: Options) -> ledger.Ledger:
-    """The folder's ledger, which says whose demo it holds and whether all is drawn."""
+    """The folder's ledger: whose demo it holds, and whether its pictures are all drawn."""
     out = storage.absolute(settings.out)
     if options.fresh:
         _start_fresh(out)
     values = config.to_dict(settings)
     del values["out"]
     nothing = records.INPUTS.empty_table()
-    return ledger.Ledger.create(
-        out, ledger.Job("demo", nothing, values, versions=provenance.versions())
-    )
+    job = ledger.Job("demo", nothing, values, versions=provenance.versions())
+    return ledger.Ledger.create(out, job)
 
 
 def _start_fresh(out: str) -> None:
@@ -108,51 +156,8 @@ def _start_fresh(out: str) -> None:
     ledger.start_fresh(out)
 
 
-# --- The steps, each the settings of a verb
-
-
-def _crop(settings: DemoConfig) -> dict[str, Any]:
-    return {
-        "truth": (storage.join(settings.out, "scenes", "truth.xml"),),
-        "negative_label": (scenes.OTHER,),
-        "out": storage.join(settings.out, "crops"),
-    }
-
-
-def _learn(settings: DemoConfig) -> dict[str, Any]:
-    return {
-        "crops": (storage.join(settings.out, "crops"),),
-        "name": MODEL,
-        "background": storage.join(settings.out, "background"),
-        "epochs": settings.epochs,
-        "seed": settings.seed,
-        "training": {"steps": settings.steps},
-    }
-
-
-def _scan(settings: DemoConfig, model: str) -> dict[str, Any]:
-    return {
-        "archive": storage.join(settings.out, "archive"),
-        "model": model,
-        "out": storage.join(settings.out, "scan"),
-        "min_width": settings.min_width,
-        "shard_images": 8,
-    }
-
-
-def _evaluate(settings: DemoConfig) -> dict[str, Any]:
-    return {
-        "scan": storage.join(settings.out, "scan"),
-        "truth": storage.join(settings.out, "truth.xml"),
-    }
-
-
-def _report(settings: DemoConfig) -> dict[str, Any]:
-    return {"scan": storage.join(settings.out, "scan")}
-
-
-def _step(verb: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Run a verb as its command would, which is shown, and return its document."""
+def _run_step(verb: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Run a verb, telling the command that does the same, and return its document."""
     from workflows.__main__ import dispatch
 
     _say(f"$ {command_line(verb, values)}")
@@ -162,39 +167,24 @@ def _step(verb: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
     return outcome.document
 
 
-def _train(settings: DemoConfig) -> Mapping[str, Any]:
-    """The model version of this demo and its run: trained once, then read from a file."""
+def _train(settings: DemoConfig, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model version of this demo and its run: trained once, and noted in a file."""
     from workflows import tracking
 
     path = storage.join(settings.out, "model.json")
     if not storage.exists(path):
-        trained = _step("train", _learn(settings))
+        trained = _run_step("train", values)
         kept = {name: trained[name] for name in ("model", "run_id")}
         storage.put(path, storage.to_json(kept))
-    found = storage.read_json(path)
+    found: dict[str, Any] = storage.read_json(path)
     try:
         tracking.resolve(found["model"])
     except InputError as error:
         raise InputError(
-            f"the model of this demo, {found['model']}, is not recorded here: {error.what}",
-            "run it in the folder where its mlruns/ is, or give --fresh to start anew",
+            f"this demo trained {found['model']}, which is not recorded here: {error.what}",
+            "run it where its mlruns/ is, or give --fresh to start anew",
         ) from None
     return found
-
-
-def command_line(verb: str, values: Mapping[str, Any]) -> str:
-    """The command that a person types to run the verb with these settings."""
-    command = COMMANDS[verb]
-    positional = [word.removesuffix("...") for word in command.positional]
-    words = ["nnst", verb]
-    for name in positional:
-        words += _texts(values[name])
-    for name, value in config.flatten(values):
-        if name in command.flags:
-            words += [word for text in _texts(value) for word in (_flag(name), text)]
-        elif name not in positional:
-            words += ["--set", f"{name}={','.join(_texts(value))}"]
-    return shlex.join(words)
 
 
 def _texts(value: Any) -> list[str]:
@@ -211,41 +201,34 @@ def _say(text: str) -> None:
 
 def _dry_run(settings: DemoConfig) -> Outcome:
     counts = _counts(settings)
-    steps = (
-        ("crop", _crop(settings)),
-        ("train", _learn(settings)),
-        ("scan", _scan(settings, MODEL)),
-        ("evaluate", _evaluate(settings)),
-        ("report", _report(settings)),
-    )
-    commands = [command_line(verb, values) for verb, values in steps]
     drawn = ", ".join(f"{count} in {folder}" for folder, count in counts.items())
+    commands = [command_line(verb, values) for verb, values in steps(settings, MODEL).items()]
     text = f"would draw {sum(counts.values())} pictures into {settings.out} ({drawn}), and run"
     document = {"out": storage.absolute(settings.out), "pictures": counts, "commands": commands}
-    return Outcome(document, "\n".join([text, *(f"  {line}" for line in commands)]))
+    return Outcome(document, "\n".join([text, *(f"  {command}" for command in commands)]))
 
 
 def _describe(document: Mapping[str, Any]) -> str:
-    found = document["evaluation"]
+    judged = document["evaluation"]
     lines = [
-        f"{found['pictures']} pictures on photographs that the model never saw were searched for",
-        "a made-up logo:",
-        *(f"  {line}" for item in found["labels"] for line in _figures(item)),
+        f"{judged['pictures']} pictures were searched, all on photographs that the model never saw",
+        *(f"  {line}" for item in judged["labels"] for line in _figures(item)),
         f"page:  {document['page']}",
         f"model: {document['model']}",
         f"runs:  {document['train_run_id']} (train), {document['scan_run_id']} (scan)",
         f"took:  {document['seconds']:.0f} s",
-        "next:  nnst ui",
-        "and with pictures of your own, on which you drew boxes with imglab:",
-        *(f"  {COMMANDS[verb].example}" for verb in ("crop", "train", "scan", "report")),
+        "next:  open the page in a browser, see the runs with `nnst ui`, and with pictures of",
+        "your own, on which you drew boxes with imglab:",
+        *(f"  {command}" for command in next_commands()[:-1]),
     ]
     return "\n".join(lines)
 
 
 def _figures(item: Mapping[str, Any]) -> list[str]:
     ap50 = item["ap50"]
-    interval = f" (95 %: {ap50['low']:.3f} to {ap50['high']:.3f})" if ap50["low"] else ""
+    interval = "" if ap50["low"] is None else f"  (95 %: {ap50['low']:.3f} to {ap50['high']:.3f})"
     return [
-        f"{item['tp']} of {item['truth_boxes']} found, {item['fp']} found where there is none",
         f"average precision at IoU 0.5: {ap50['value']:.3f}{interval}",
+        f"at the model's threshold: {item['tp']} of {item['truth_boxes']} logos found, "
+        f"{item['fp']} found where there is none",
     ]

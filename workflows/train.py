@@ -228,7 +228,7 @@ def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
     """What is to be trained, before calibration and threshold are known."""
     from nnst import models
 
-    return ModelSpec(
+    spec = ModelSpec(
         architecture=settings.model,
         labels=data.labels,
         window_hw=data.window_hw,
@@ -236,6 +236,8 @@ def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
         widths=settings.widths,
         context=settings.context,
     )
+    models.count_parameters(spec)  # raises where there can be no such network
+    return spec
 
 
 def _folder(settings: TrainConfig, data: _Data, spec: ModelSpec) -> str:

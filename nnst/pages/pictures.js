@@ -63,7 +63,7 @@ function overlay(picture, boxes, labels) {
 function stage(picture, words) {
   if (!picture.thumbnail) return make("span", { class: "absent" }, words);
   const element = make("span", { class: "stage" },
-    make("img", { src: jpeg(picture.thumbnail), alt: `Picture ${picture.image}`, decoding: "async" }));
+    make("img", { src: jpeg(picture.thumbnail), alt: `Picture ${picture.image}`, decoding: "sync" }));
   element.style.setProperty("--aspect", picture.width / picture.height);
   return element;
 }

@@ -20,7 +20,7 @@ SMALLEST, LARGEST = 45, 0.6  # width of a mark: pixels, and share of the picture
 OTHER = "other"  # the label of word marks that are not ours
 
 _SIZES_HW = ((480, 640), (480, 720), (540, 720), (600, 800), (600, 900))
-_TURNS = ((20, 38), (10, 20), (2.5, 6))  # yaw, pitch, roll: standard deviation and most, in degrees
+_TURNS = ((24, 42), (12, 20), (3.5, 8))  # yaw, pitch, roll: standard deviation and most, in degrees
 _OVERSAMPLING = 2  # of a sign over the picture, so that a tilted one has no stairs
 _TRIES = 40  # to find a place for a sign
 
@@ -125,7 +125,7 @@ def _pose(mark: WordMark, width: float, rng: Generator) -> _Pose:
     degrees = [float(np.clip(rng.normal(0, usual), -most, most)) for usual, most in _TURNS]
     yaw, pitch, roll = (_rotation(axis, degrees[axis]) for axis in range(3))
     height, length = mark.size_hw(1000)
-    pose = _Pose(roll @ pitch @ yaw, distance=length / height * rng.uniform(1.5, 4.0))
+    pose = _Pose(roll @ pitch @ yaw, distance=length / height * rng.uniform(1.3, 4.0))
     seen = np.ptp(pose.corners((1.0, length / height))[:, 0])
     return replace(pose, scale=width / float(seen))
 
@@ -199,7 +199,7 @@ def _photographed(canvas: Canvas, rng: Generator) -> Pixels:
     """The scene as a camera takes it: light, exposure, colour, blur and noise."""
     seen = canvas * _gradient(canvas.shape[:2], 0.3, rng)
     seen = np.clip(seen * np.exp(rng.normal(0, 0.05, 3)), 0, 1) ** np.exp(rng.normal(0, 0.2))
-    blur = rng.uniform(0, 1.1)
+    blur = rng.uniform(0, 1.3)
     if blur > 0.4:
         seen = cv2.GaussianBlur(seen, (0, 0), blur)
     noise = rng.standard_normal(seen.shape, np.float32) * rng.uniform(0.0, 0.025)

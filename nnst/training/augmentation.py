@@ -16,7 +16,6 @@ Matrix = NDArray[np.float64]  # (2, 3) crop pixels -> window pixels
 
 _RAMP = np.arange(256) / 255.0
 _BYTES_APART = 256 / math.sqrt(6)  # standard deviation of the difference of two random bytes
-_SUBPIXEL_BITS = 4  # of cv2's polygons
 
 
 def view(
@@ -71,13 +70,15 @@ def warp(pixels: Pixels, matrix: Matrix, hw: tuple[int, int]) -> Pixels:
 def paste(window: Pixels, background: Pixels, box: NDArray[np.float32], matrix: Matrix) -> Pixels:
     """The window with all that lies outside the box taken from the background, edges softened."""
     x0, y0, x1, y1 = box.tolist()
-    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    outline = corners @ matrix[:, :2].T + matrix[:, 2] - 0.5  # (4, 2), of pixel centres
-    mask = np.zeros(window.shape[:2], np.uint8)
-    points = np.rint(outline * 2**_SUBPIXEL_BITS).astype(np.int32)
-    cv2.fillConvexPoly(mask, points, 255, cv2.LINE_AA, _SUBPIXEL_BITS)
-    soft = cv2.GaussianBlur(mask, (3, 3), 0)[..., None] / np.float32(255)
-    return (background + (window.astype(np.float32) - background) * soft + 0.5).astype(np.uint8)
+    inverse = np.linalg.inv(matrix[:, :2])
+    x = np.arange(window.shape[1]) + 0.5 - matrix[0, 2]  # (w,)
+    y = (np.arange(window.shape[0]) + 0.5 - matrix[1, 2])[:, None]  # (h, 1)
+    u, v = (row[0] * x + row[1] * y for row in inverse)  # (h, w) each: crop pixels
+    inside = np.minimum(np.minimum(u - x0, x1 - u), np.minimum(v - y0, y1 - v))
+    inside /= math.sqrt(abs(np.linalg.det(inverse)))  # window pixels from the nearest edge
+    share = np.clip(inside / 2 + 0.5, 0, 1).astype(np.float32)[..., None]
+    mixed = background + (window.astype(np.float32) - background) * share
+    return (mixed + 0.5).astype(np.uint8)
 
 
 def degrade(pixels: Pixels, settings: AugmentSettings, rng: np.random.Generator) -> Pixels:

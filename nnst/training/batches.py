@@ -136,13 +136,13 @@ def near_miss_placement(
     settings: BatchSettings, rng: np.random.Generator
 ) -> tuple[float, float, float]:
     """Where a logo lies, as `view` takes it, when the window's object hardly overlaps it."""
-    height, width = settings.window_hw
+    height, width = (side / settings.context for side in settings.window_hw)
     while True:
-        dx, dy = rng.uniform(-0.9, 0.9, size=2) * settings.context  # in sides of the object
-        size = np.exp(rng.uniform(-1.1, 1.1))
+        size = math.exp(rng.uniform(-1.1, 1.1))
+        reach = 0.9 * (settings.context + size) / 2  # farther off, no window sees any of the logo
+        dx, dy = rng.uniform(-reach, reach, size=2)  # in sides of the object
         if _iou(dx, dy, size) < NEAR_MISS_IOU:
-            sides = width / settings.context, height / settings.context
-            return dx * sides[0], dy * sides[1], size / settings.context
+            return dx * width, dy * height, size / settings.context
 
 
 def _iou(dx: float, dy: float, size: float) -> float:
