@@ -60,8 +60,9 @@ def test_one_run_holds_curves_settings_data_and_commit(
     (data,) = run.inputs.dataset_inputs
     assert book.fingerprint.startswith(data.dataset.digest)
     assert json.loads(data.dataset.profile)["crops"] == book.totals()["tables"]["crops"]
-    commit = provenance.code_commit()
-    assert run.data.tags.get("mlflow.source.git.commit") == commit
+    found, commit = run.data.tags.get("mlflow.source.git.commit"), provenance.code_commit()
+    # Somebody may save a file between the two looks.
+    assert (found or "").removesuffix("-dirty") == (commit or "").removesuffix("-dirty")
     assert run.data.tags["model_version"] == "mark/1"
     assert run.data.metrics["parameters"] > 1000
 

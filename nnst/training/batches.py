@@ -139,7 +139,7 @@ def near_miss_placement(
     height, width = (side / settings.context for side in settings.window_hw)
     while True:
         size = math.exp(rng.uniform(-1.1, 1.1))
-        reach = 0.9 * (settings.context + size) / 2  # farther off, no window sees any of the logo
+        reach = 0.9 * (settings.context + min(size, 1)) / 2  # so that the window sees some of it
         dx, dy = rng.uniform(-reach, reach, size=2)  # in sides of the object
         if _iou(dx, dy, size) < NEAR_MISS_IOU:
             return dx * width, dy * height, size / settings.context
