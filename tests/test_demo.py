@@ -115,6 +115,12 @@ def test_the_commands_that_it_shows_are_those_that_it_runs(tmp_path: Path) -> No
         assert config.build(cls, values) == config.build(cls, steps[verb])
 
 
+def test_settings_reach_the_verbs_that_they_are_of() -> None:
+    found = demo.steps(DemoConfig(seed=3, epochs=2, steps=7, min_width=61), "demo/5")
+    assert found["train"] | {"epochs": 2, "seed": 3, "training": {"steps": 7}} == found["train"]
+    assert found["scan"] | {"model": "demo/5", "min_width": 61} == found["scan"]
+
+
 def test_the_next_commands_that_a_person_may_try_are_commands() -> None:
     text = demo.next_commands()
     assert [parsed(line)[0] for line in text] == ["crop", "train", "scan", "report", "ui"]

@@ -495,9 +495,12 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     """As `nnst --help | head -1`: the pipe is closed before anything is written."""
     reader, writer = os.pipe()
     os.close(reader)
+    # Unbuffered, the error would come at once; as it is, Python meets it when it ends.
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
         [sys.executable, "-m", "workflows", *words],
         cwd=ROOT,
+        env=buffered,
         stdout=writer,
         stderr=subprocess.PIPE,
         text=True,

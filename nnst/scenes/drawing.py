@@ -52,8 +52,8 @@ class _Pose:
 
     def corners(self, hw: tuple[float, float]) -> NDArray[np.float32]:
         """(4, 2) pixels x, y of the corners of a rectangle of this size on the sign."""
-        signs_of = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-        turned = signs_of * np.array(hw[::-1]) / 2 @ self.turn[:, :2].T  # (4, 3)
+        unit = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        turned = unit * np.array(hw[::-1]) / 2 @ self.turn[:, :2].T  # (4, 3)
         seen = turned[:, :2] * self.distance / (self.distance + turned[:, 2:])
         return (seen * self.scale + self.origin).astype(np.float32)
 
