@@ -156,7 +156,7 @@ def test_the_window_on_a_box_is_its_canonical_window_resized(sides_xy: tuple[int
 def test_pixels_go_where_the_matrix_says(
     width: int, aspect: float, placement: tuple[float, float, float], seed: int
 ) -> None:
-    """A box drawn in the middle is found in the window to a fifth of a pixel, however it shrinks.
+    """A box drawn in the middle is found in the window to a third of a pixel, however it shrinks.
 
     The crop is four times as large as the box, so the window sees nothing beyond it.
     """
@@ -167,8 +167,8 @@ def test_pixels_go_where_the_matrix_says(
     matrix = view(np.array(box, np.float32), (48, 48), placement, gentle, rng_of(seed))
     found = redness(warp(drawn((height, width), box), matrix, (48, 48)))
     corners = corners_of(box, matrix)
-    np.testing.assert_allclose(centroid(found), corners.mean(axis=0), atol=0.2)
-    assert found.sum() == pytest.approx(area_of(corners), rel=0.06)
+    np.testing.assert_allclose(centroid(found), corners.mean(axis=0), atol=0.33)
+    assert found.sum() == pytest.approx(area_of(corners), rel=0.08)
 
 
 def test_a_crop_with_an_odd_side_is_halved_without_a_shift() -> None:
@@ -809,9 +809,12 @@ def calibrated(point: OperatingPoint, score: float) -> float:
     return 1 / (1 + math.exp(-(slope * math.log(score / (1 - score)) + offset)))
 
 
+MARK = ("mark",)
+
+
 def test_the_threshold_parts_true_from_false_detections() -> None:
     true, false = [0.9, 0.8, 0.75, 0.95], [0.3, 0.2, 0.6, 0.05, 0.1]
-    point = fit_operating_point([judged(true, [True] * 4), judged(false, [False] * 5)])
+    point = fit_operating_point([judged(true, [True] * 4), judged(false, [False] * 5)], MARK)
     assert calibrated(point, 0.6) < point.threshold < calibrated(point, 0.75)
 
 
@@ -824,7 +827,7 @@ def test_calibration_never_turns_the_order_of_scores_around(
     true: list[float], false: list[float]
 ) -> None:
     pictures = [judged(true, [True] * len(true)), judged(false, [False] * len(false))]
-    point = fit_operating_point(pictures)
+    point = fit_operating_point(pictures, MARK)
     assert point.calibration[0] > 0
     assert 0.01 <= point.threshold <= 0.99
 
@@ -835,7 +838,7 @@ def test_calibrated_scores_are_probabilities() -> None:
     raw = np.where(rng.random(2000) < 0.5, 0.99, 0.9).tolist()
     is_true = [rng.random() < (0.5 if score == 0.99 else 0.1) for score in raw]
     pictures = [judged(raw[n : n + 40], is_true[n : n + 40]) for n in range(0, 2000, 40)]
-    point = fit_operating_point(pictures)
+    point = fit_operating_point(pictures, MARK)
     assert calibrated(point, 0.99) == pytest.approx(0.5, abs=0.05)
     assert calibrated(point, 0.9) == pytest.approx(0.1, abs=0.05)
 
@@ -843,12 +846,19 @@ def test_calibrated_scores_are_probabilities() -> None:
 @pytest.mark.parametrize("true", [0, 2])
 def test_with_too_few_true_detections_nothing_is_fitted(true: int) -> None:
     few = judged([0.9, 0.8, 0.2, 0.1], [n < true for n in range(4)])
-    assert fit_operating_point([few]) == OperatingPoint((1.0, 0.0), 0.5)
-    assert fit_operating_point([]) == OperatingPoint((1.0, 0.0), 0.5)
+    assert fit_operating_point([few], MARK) == OperatingPoint((1.0, 0.0), 0.5)
+    assert fit_operating_point([], MARK) == OperatingPoint((1.0, 0.0), 0.5)
 
 
 @pytest.mark.parametrize("aside", ["ignore", "difficult"])
 def test_boxes_set_aside_neither_help_nor_harm(aside: str) -> None:
     plain = [judged([0.9, 0.8, 0.7], [True] * 3), judged([0.2, 0.4], [False] * 2)]
     more = judged([0.99, 0.01], [True, True], aside)
-    assert fit_operating_point([*plain, more]) == fit_operating_point(plain)
+    assert fit_operating_point([*plain, more], MARK) == fit_operating_point(plain, MARK)
+
+
+def test_boxes_that_are_no_logo_are_background_to_the_threshold() -> None:
+    """Boxes of a negative label were drawn to be told apart, not to be found."""
+    plain = [judged([0.9, 0.8, 0.7], [True] * 3), judged([0.2, 0.4], [False] * 2)]
+    other = replace(plain[1], truth=Annotation("b", "", [[0, 0, 9, 9]], ("other",), [0], [0]))
+    assert fit_operating_point([plain[0], other], MARK) == fit_operating_point(plain, MARK)

@@ -322,7 +322,7 @@ def _finish_model(
     raw = storage.join(folder, "raw")
     models.save(raw, spec, fitted.weights, facts)
     pictures = _judged(settings, data, raw)
-    point = fit_operating_point(pictures)
+    point = fit_operating_point(pictures, spec.labels[1:])
     spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
     final = storage.join(folder, "model")
     models.save(final, spec, fitted.weights, facts)

@@ -22,13 +22,14 @@ class OperatingPoint:
     threshold: float
 
 
-def fit_operating_point(pictures: Sequence[JudgedPicture]) -> OperatingPoint:
+def fit_operating_point(pictures: Sequence[JudgedPicture], labels: Sequence[str]) -> OperatingPoint:
     """Platt scaling, and the threshold with the best F1, of the detections on these pictures.
 
-    The scores must be uncalibrated, of calibration (1, 0). Where fewer than FEWEST_TRUE detections
-    lie on a logo nothing can be fitted: scores stay as they are and the threshold is a half.
+    Truth with a label that is not in `labels`, such as "not logo", is background. The scores must
+    be uncalibrated, of calibration (1, 0). Where fewer than FEWEST_TRUE detections lie on a logo
+    nothing can be fitted: scores stay as they are and the threshold is a half.
     """
-    scores, is_true, positives = _pooled(pictures)
+    scores, is_true, positives = _pooled(pictures, labels)
     if is_true.sum() < FEWEST_TRUE:
         return OperatingPoint((1.0, 0.0), 0.5)
     inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
@@ -40,15 +41,14 @@ def fit_operating_point(pictures: Sequence[JudgedPicture]) -> OperatingPoint:
 
 
 def _pooled(
-    pictures: Sequence[JudgedPicture],
+    pictures: Sequence[JudgedPicture], labels: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-    """Scores and truth of the detections of all labels at IoU 0.5, and how many boxes there are."""
+    """Scores and truth of the detections of these labels at IoU 0.5, and the number of boxes."""
     scores, is_true = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
     positives = 0
     for picture in pictures:
         truth = picture.truth
-        names = set(picture.labels.tolist()) | (set(truth.labels) if truth else set())
-        for name in sorted(names):
+        for name in labels:
             mine = picture.labels == name
             boxes, aside = np.zeros((0, 4), np.float32), np.zeros(0, bool)
             if truth is not None:
