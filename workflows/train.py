@@ -23,6 +23,7 @@ from workflows.progress import Progress
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation, JudgedPicture
+    from nnst.training.batches import CropStore
     from workflows.tracking import ModelVersion, Run
     from workflows.trainer import Fitted
 
@@ -120,7 +121,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
     if options.dry_run:
         return _dry_run(settings, data, spec)
     stores.check_split(data.sets)
-    _check_sides(data)
+    crops_held_out = stores.read_stores(data.sets, data.background, data.labels).validation
     settings = _with_workers(settings)
     folder = _folder(settings, data, spec)
     if options.fresh:
@@ -137,7 +138,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
             {"data": data.digest[:12], "architecture": settings.model} | _ap_tag(found),
         )
         run.log_tags({"model_version": str(version)})
-        _log_plots(run, data, model, fitted, found)
+        _log_plots(run, crops_held_out, model, fitted, found)
     storage.remove(folder)  # what it held is in the run now
     return _outcome(settings, data, version, found, run)
 
@@ -158,22 +159,6 @@ def _open(settings: TrainConfig, options: Options) -> _Data:
     if settings.background and not options.dry_run:
         background = (_cut_background(settings, (window_hw[0], window_hw[1])),)
     return _Data(sets, background, labels, (window_hw[0], window_hw[1]))
-
-
-def _check_sides(data: _Data) -> None:
-    """Raise when there is nothing to learn from: no logo or no background for training."""
-    rows = [
-        row
-        for book in (*data.sets, *data.background)
-        for part in book.parts("crops", ["label", "split"])
-        for row in part.to_pylist()
-    ]
-    learnt = {row["label"] for row in rows if row["split"] == "train"}
-    if not learnt - {""}:
-        raise InputError("no crop of a logo is for training", "mark more pictures, and crop again")
-    if "" not in learnt:
-        remedy = "give --background, or crop again with --set crop.negatives=16"
-        raise InputError("no crop of background is for training", remedy)
 
 
 def _with_workers(settings: TrainConfig) -> TrainConfig:
@@ -407,9 +392,10 @@ def _ap_tag(found: Evaluation | None) -> dict[str, str]:
     return {"validation_map50": f"{found.map50.value:.4f}"} if found else {}
 
 
-def _log_plots(run: Run, data: _Data, model: Any, fitted: Fitted, found: Evaluation | None) -> None:
+def _log_plots(
+    run: Run, held_out: CropStore, model: Any, fitted: Fitted, found: Evaluation | None
+) -> None:
     from nnst.training.epochs import score_crops
-    from nnst.training.stores import read_stores
     from workflows import plots
 
     run.log_bytes("plots/curves.png", plots.curves(fitted.history))
@@ -417,10 +403,9 @@ def _log_plots(run: Run, data: _Data, model: Any, fitted: Fitted, found: Evaluat
     run.log_bytes("plots/kernels.png", plots.kernels(first))
     if found is not None:
         run.log_bytes("plots/precision_recall.png", plots.precision_recall(found))
-    held_out = read_stores(data.sets, data.background, data.labels).validation
     shown = (*held_out.logos, *held_out.background)
     if shown:
-        scores, classes = score_crops(model.network, shown, data.labels)
+        scores, classes = score_crops(model.network, shown, held_out.labels)
         run.log_bytes("plots/mistakes.png", plots.mistakes(shown, scores, classes))
 
 
