@@ -27,6 +27,8 @@ MOST_MISTAKES = 40
 
 def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     """Loss and average precision against the epoch."""
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(8, 3.2)
     left, right = figure.subplots(1, 2)
     epochs = np.arange(1, len(history) + 1)
@@ -35,6 +37,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     left.set(xlabel="epoch", ylabel="loss", title="Loss")
     left.legend()
     right.plot(epochs, [row["validation_window_ap"] for row in history], color="C2")
+    for axes in (left, right):
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     right.set(xlabel="epoch", ylim=(0, 1.02), title="Average precision of validation windows")
     return _png(figure)
 
@@ -45,10 +49,14 @@ def precision_recall(found: Evaluation) -> bytes:
     axes = figure.subplots()
     for item in found.labels:
         label = f"{item.label}: AP {item.ap50.value:.3f}"
-        axes.step(item.curve.recall, item.curve.precision, where="post", label=label)
+        recall = np.concatenate([[0.0], item.curve.recall])
+        precision = np.concatenate([item.curve.precision[:1], item.curve.precision])
+        if len(item.curve.recall):
+            axes.step(recall, precision, where="pre", label=label)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
     axes.set_title("Validation pictures, IoU 0.5")
-    axes.legend(loc="lower left")
+    if axes.lines:
+        axes.legend(loc="lower left")
     return _png(figure)
 
 

@@ -51,8 +51,8 @@ class TrainConfig:
     fanout: FanoutSettings = group(FanoutSettings)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be 1 or more, got {self.epochs}")
+        if self.epochs < 1 or self.seed < 0:
+            raise ValueError("epochs must be 1 or more, and seed 0 or more")
         if self.workers < 0 or (self.gpus_per_worker or 0) < 0:
             raise ValueError("workers and gpus_per_worker must be 0 or more")
         if not self.crops:
