@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from nnst import archive, config, crops, images, storage
+from nnst import config, crops, storage
 from nnst.config import group, setting
-from nnst.errors import ImageError, InputError, PlanChanged
+from nnst.errors import InputError, PlanChanged
 from nnst.ledger import Ledger
 from nnst.records import Annotation, ModelSpec
 from nnst.training.settings import TrainingSettings
-from workflows import fanout, provenance
+from workflows import judging, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 from workflows.progress import Progress
 
 if TYPE_CHECKING:
-    from nnst.evaluation import Evaluation, JudgedPicture
+    from nnst.evaluation import Evaluation
     from nnst.training.batches import CropStore
     from workflows.tracking import ModelVersion, Run
     from workflows.trainer import Fitted
@@ -73,41 +69,6 @@ class _Data:
         """Of all that is trained and validated on."""
         prints = [book.fingerprint for book in (*self.sets, *self.background)]
         return storage.sha256("".join(prints).encode())
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeTask:
-    """What it takes to run a detector over the pictures of an archive."""
-
-    source: str
-    model_folder: str
-    model_digest: str
-
-
-def judge_shard(task: JudgeTask, shard: int, inputs: pa.Table) -> list[dict[str, Any]]:
-    """What the detector finds in each picture that can be read, as plain lists."""
-    from nnst.detector import load_detector
-
-    detector = load_detector(task.model_folder, task.model_digest)
-    rows = []
-    for member in archive.stream(task.source, inputs):
-        if member.data is None:
-            continue
-        try:
-            found = detector.detect_stored(images.decode(member.data))
-        except ImageError:
-            continue
-        labels = [detector.spec.labels[label] for label in found.labels]
-        rows.append(
-            {
-                "image": member.image,
-                "image_id": images.content_hash(member.data),
-                "boxes": found.boxes,
-                "scores": found.scores,
-                "labels": labels,
-            }
-        )
-    return rows
 
 
 def run(settings: TrainConfig, options: Options) -> Outcome:
@@ -306,7 +267,9 @@ def _finish_model(
     }
     raw = storage.join(folder, "raw")
     models.save(raw, spec, fitted.weights, facts)
-    pictures = _judged(settings, data, raw)
+    pictures = judging.judge_held_out(
+        data.sets, data.background, raw, settings.background_judged, settings.fanout
+    )
     point = fit_operating_point(pictures, spec.labels[1:])
     spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
     final = storage.join(folder, "model")
@@ -327,65 +290,6 @@ def _validation_metrics(found: Evaluation) -> dict[str, float]:
         metrics[f"validation_ap50_{label}"] = item.ap50.value
         metrics[f"validation_ap30_{label}"] = item.ap30.value
     return metrics
-
-
-def _judged(settings: TrainConfig, data: _Data, model_folder: str) -> list[JudgedPicture]:
-    """Held-out pictures with what the detector finds in them, those of the background included."""
-    from nnst import models
-
-    digest = models.digest(model_folder)
-    pictures: list[JudgedPicture] = []
-    for book in data.sets:
-        truth = {item.image: item for split, item in crops.read_truth(book) if split != "train"}
-        inputs = _inputs_of(book.out, set(truth))
-        task = JudgeTask(book.out, model_folder, digest)
-        pictures += _judge(settings, task, inputs, truth)
-    annotated = {item.image_id for book in data.sets for _, item in crops.read_truth(book)}
-    for book in data.background:
-        held_out = {
-            item.image: item
-            for split, item in crops.read_truth(book)
-            if split != "train" and item.image_id not in annotated
-        }
-        # By content, so that the choice does not depend on names.
-        chosen = sorted(held_out.values(), key=lambda item: item.image_id)
-        kept = {item.image: item for item in chosen[: settings.background_judged]}
-        inputs = book.inputs()
-        inputs = inputs.filter(pc.is_in(inputs["image"], pa.array(list(kept), pa.string())))
-        pictures += _judge(settings, JudgeTask(book.source, model_folder, digest), inputs, kept)
-    return pictures
-
-
-def _inputs_of(crop_set: str, names: set[str]) -> pa.Table:
-    """The annotated pictures of these names, which a crop set holds itself."""
-    inputs = archive.plan(crop_set).inputs
-    return inputs.filter(pc.is_in(inputs["image"], pa.array(sorted(names), pa.string())))
-
-
-def _judge(
-    settings: TrainConfig, task: JudgeTask, inputs: pa.Table, truth: Mapping[str, Annotation]
-) -> list[JudgedPicture]:
-    from nnst.evaluation import JudgedPicture
-
-    size = 4  # few pictures, so small shards: every worker gets some
-    shards = {n: inputs.slice(n * size, size) for n in range(-(-inputs.num_rows // size))}
-    found: dict[int, list[dict[str, Any]]] = {}
-    with Progress("judge", inputs.num_rows) as progress:
-        work = partial(judge_shard, task)
-        for number, rows in fanout.run_tasks(work, shards, settings.fanout, progress):
-            found[number] = rows
-            progress.advance(shards[number].num_rows)
-    return [
-        JudgedPicture(
-            image=row["image"],
-            boxes=row["boxes"],
-            scores=row["scores"],
-            labels=row["labels"],
-            truth=truth[row["image"]],
-        )
-        for number in sorted(found)
-        for row in found[number]
-    ]
 
 
 def _ap_tag(found: Evaluation | None) -> dict[str, str]:
