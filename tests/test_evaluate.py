@@ -264,16 +264,16 @@ def test_truth_of_other_pictures_is_refused(
     assert not (scan.out / "evaluation").exists()
 
 
-def test_truth_with_other_labels_only_is_no_success(
+def test_truth_with_other_labels_only_is_refused(
     nnst: Command, write_scan: Command, write_truth: Command
 ) -> None:
-    """An average precision cannot be said, and is not invented."""
+    """An average precision of nothing cannot be said, and both sides are named."""
     scan = write_scan({"a.jpg": [(*HIT, 0.9)]})
-    done = nnst("evaluate", scan.out, write_truth({"a.jpg": [imglab.Box(10, 10, 40, 24, "cat")]}),
-                "--json")  # fmt: skip
-    assert done.code == 0
-    assert figures(done)["ap50"]["value"] is None
-    assert done.document["map50"]["value"] is None
+    done = nnst("evaluate", scan.out, write_truth({"a.jpg": [imglab.Box(10, 10, 40, 24, "cat")]}))
+    assert (done.code, done.out) == (2, "")
+    assert "boxes of cat" in done.err
+    assert "finds mark" in done.err
+    assert len(done.err.splitlines()) == 1
 
 
 # --- Pictures that the model has seen

@@ -47,6 +47,7 @@ def run(settings: EvaluateConfig, options: Options) -> Outcome:
     """Meet, match, count; write the figures beside the scan and into its run."""
     book = ledger.Ledger.open(storage.absolute(settings.scan), "scan")
     truth = _read_truth(settings.truth)
+    _check_labels(book, truth, settings)
     pictures, unscanned = _judged(book, truth, settings)
     path = storage.join(book.out, "evaluation", f"{truth.sha256[:12]}.json")
     if options.dry_run:
@@ -76,6 +77,18 @@ def _read_truth(path: str) -> _Truth:
         for image in dataset.images
     ]
     return _Truth(tuple(found), storage.sha256(Path(path).read_bytes()))
+
+
+def _check_labels(book: ledger.Ledger, truth: _Truth, settings: EvaluateConfig) -> None:
+    """Raise when the truth's boxes are all of other things than the model looks for."""
+    wanted = book.plan["identity"]["model"]["labels"][1:]
+    drawn = sorted({label for item in truth.annotations for label in item.labels})
+    if drawn and not set(drawn) & set(wanted):
+        raise InputError(
+            f"{settings.truth} has boxes of {', '.join(drawn[:5])}, the model of {settings.scan} "
+            f"finds {', '.join(wanted)}",
+            "give truth of what the model finds",
+        )
 
 
 def _content(dataset: imglab.Dataset, image: imglab.Image) -> str:
