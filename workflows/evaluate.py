@@ -47,8 +47,8 @@ def run(settings: EvaluateConfig, options: Options) -> Outcome:
     """Meet, match, count; write the figures beside the scan and into its run."""
     book = ledger.Ledger.open(storage.absolute(settings.scan), "scan")
     truth = _read_truth(settings.truth)
-    _check_labels(book, truth, settings)
     pictures, unscanned = _judged(book, truth, settings)
+    _check_labels(book, truth, settings)
     path = storage.join(book.out, "evaluation", f"{truth.sha256[:12]}.json")
     if options.dry_run:
         text = f"would judge {len(pictures)} pictures and write {path}"
