@@ -530,6 +530,7 @@ def test_a_progressive_jpeg_cut_between_two_scans_is_truncated():
     assert len(scans) > 5
     for start in scans[1:]:
         assert reason_of(data[:start]) == "truncated"
+        assert reason_of(data[:start] + b"\xff\xd9") == "truncated"
 
 
 def test_a_jpeg_cut_before_a_restart_marker_is_truncated():

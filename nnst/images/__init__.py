@@ -1,7 +1,8 @@
 """Bytes <-> RGB pixels, or a reason: the only place that knows BGR, EXIF and how decoders fail.
 
 A picture is decoded as it is stored; EXIF's orientation stands in its header, and `upright` obeys
-it. That is how imglab draws: dlib loads a picture without a look at EXIF.
+it. That is how imglab draws: dlib loads a picture without a look at EXIF. A JPEG can be decoded at
+a half, a quarter or an eighth of its sides; its header has the stored size all the same.
 
 `headers` reads formats and sizes before anything is decoded, `decoding` and `encoding` turn bytes
 to pixels and back, `orientation` turns pictures and boxes upright, `hashing` names pictures.
@@ -9,7 +10,14 @@ to pixels and back, `orientation` turns pictures and boxes upright, `hashing` na
 
 from __future__ import annotations
 
-from nnst.images.decoding import Limits, Picture, check, decode
+from nnst.images.decoding import (
+    REDUCTIONS,
+    Limits,
+    Picture,
+    check,
+    decode,
+    fastest_full_decode,
+)
 from nnst.images.encoding import Pixels, encode_bmp, encode_jpeg, encode_png, resize
 from nnst.images.hashing import content_hash, hamming, perceptual_hash
 from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
@@ -17,6 +25,7 @@ from nnst.images.orientation import boxes_stored, boxes_upright, upright, uprigh
 
 __all__ = [
     "READABLE",
+    "REDUCTIONS",
     "SUFFIXES",
     "Header",
     "Limits",
@@ -30,6 +39,7 @@ __all__ = [
     "encode_bmp",
     "encode_jpeg",
     "encode_png",
+    "fastest_full_decode",
     "hamming",
     "perceptual_hash",
     "read_header",

@@ -59,7 +59,9 @@ def names_every_coefficient(data: bytes) -> bool:
                 continue
             for component in segment[1 : 1 + 2 * count : 2]:
                 missing.get(component, set()).difference_update(range(first, last + 1))
-    return bool(missing) and not any(missing.values())
+            if missing and not any(missing.values()):
+                return True  # mostly at the first scan, with all the coded data left unread
+    return False
 
 
 def next_restart(data: bytes) -> bytes:
