@@ -50,6 +50,11 @@ def from_center(center_xy: ArrayLike, box_hw: ArrayLike) -> Boxes:
     return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32)
 
 
+def grow(boxes: Boxes, factor: float) -> Boxes:
+    """(N, 4) boxes with their centres and their sides times a factor."""
+    return from_center(center(boxes), size_hw(boxes) * factor)
+
+
 def clip(boxes: Boxes, hw: tuple[int, int]) -> Boxes:
     """Boxes cut to a picture of size (height, width); one that lies outside gets area 0."""
     height, width = hw
@@ -80,3 +85,20 @@ def pairwise_iou(boxes1: Boxes, boxes2: Boxes) -> NDArray[np.float32]:
     shared = pairwise_intersection(boxes1, boxes2)  # (N, M)
     union = area(boxes1)[:, None] + area(boxes2)[None, :] - shared  # (N, M)
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def deltas(boxes: Boxes, targets: Boxes) -> Boxes:
+    """(N, 4) what moves each box onto its target: dx, dy in sides of the box, log of dw, of dh.
+
+    The parametrisation of R-CNN (Girshick et al., CVPR 2014). Boxes must not be empty.
+    """
+    size, wanted = size_hw(boxes)[:, ::-1], size_hw(targets)[:, ::-1]
+    shift_xy = (center(targets) - center(boxes)) / size
+    return np.concatenate([shift_xy, np.log(wanted / size)], axis=1).astype(np.float32)
+
+
+def move(boxes: Boxes, by: Boxes) -> Boxes:
+    """(N, 4) the boxes moved by (N, 4) deltas: `move(b, deltas(b, t))` is t."""
+    size = size_hw(boxes)[:, ::-1]
+    wanted = (size * np.exp(by[:, 2:]))[:, ::-1]
+    return from_center(center(boxes) + by[:, :2] * size, wanted)

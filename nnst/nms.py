@@ -41,6 +41,17 @@ def non_max_suppression(
     return ordered[kept]
 
 
+def survivors(
+    boxes: boxes_.Boxes, labels: NDArray[np.int64], iou_threshold: float
+) -> NDArray[np.int64]:
+    """Indices, rising, of boxes ordered from best to worst that no better of their label covers."""
+    kept = [
+        rows[_survivors(boxes[rows], (iou_threshold, 1.0))]
+        for rows in (np.flatnonzero(labels == label) for label in np.unique(labels))
+    ]
+    return np.sort(np.concatenate(kept)) if kept else np.zeros(0, np.int64)
+
+
 def _survivors(boxes: boxes_.Boxes, thresholds: tuple[float, float]) -> NDArray[np.int64]:
     """Indices of the boxes, ordered from best to worst, that no earlier survivor suppresses."""
     survivors: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]

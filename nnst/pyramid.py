@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 import cv2
@@ -36,39 +37,69 @@ def scales(
     return tuple(found)
 
 
+class Halves:
+    """A picture, and copies of it with each side halved again and again, made when first needed.
+
+    A linear resize looks at 2 x 2 pixels: at a half that is their mean, below a half it skips some.
+    So nothing is ever made from a copy by less than a half.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        self.pixels = pixels  # (H, W, 3)
+        # By size, as the sides of an odd picture are not halved in step.
+        self._copies = {(pixels.shape[0], pixels.shape[1]): pixels}
+
+    def for_hw(self, hw: tuple[int, int]) -> Pixels:
+        """The smallest copy from which a picture of this size can be made."""
+        height, width = self.pixels.shape[:2]
+        while True:
+            copy = self._copies[height, width]
+            halved = (
+                height // 2 if height >= 2 * hw[0] else height,
+                width // 2 if width >= 2 * hw[1] else width,
+            )
+            if halved == (height, width):
+                return copy
+            if halved not in self._copies:
+                self._copies[halved] = _resized(copy, halved)
+            height, width = halved
+
+    def cut(self, box: NDArray[np.float32], hw: tuple[int, int], colour: int) -> Pixels:
+        """(h, w, 3) a box (4,) of the picture at this size; `colour` around the picture."""
+        x0, y0, x1, y1 = box.tolist()
+        zoom_xy = hw[1] / max(x1 - x0, 1e-3), hw[0] / max(y1 - y0, 1e-3)
+        height, width = self.pixels.shape[:2]
+        zoom = max(zoom_xy)  # the finer axis decides
+        base = self.for_hw((max(1, math.ceil(height * zoom)), max(1, math.ceil(width * zoom))))
+        scale_xy = zoom_xy[0] * width / base.shape[1], zoom_xy[1] * height / base.shape[0]
+        # cv2 speaks of pixel centres, the box of pixel corners.
+        matrix = np.array(
+            [
+                [scale_xy[0], 0, scale_xy[0] / 2 - zoom_xy[0] * x0 - 0.5],
+                [0, scale_xy[1], scale_xy[1] / 2 - zoom_xy[1] * y0 - 0.5],
+            ]
+        )
+        border = (colour,) * 3
+        return np.asarray(cv2.warpAffine(base, matrix, hw[::-1], borderValue=border), np.uint8)
+
+
 def levels(
-    pixels: Pixels,
+    halves: Halves,
     scales: Iterable[float],
     pad_xy: tuple[int, int] = (0, 0),
     colour: tuple[float, float, float] = (127.5, 127.5, 127.5),
 ) -> Iterator[PyramidLevel]:
-    """The levels of an (H, W, 3) picture, one at a time, with a border of `pad_xy` on each side.
-
-    `scales` must fall. Beside the picture only one half-size copy and one level are in memory.
-    """
-    base = pixels
+    """The levels of an (H, W, 3) picture, one at a time, with a border of `pad_xy` on each side."""
+    pixels = halves.pixels
     for scale in scales:
         # A side never gets smaller than one pixel, so scale_xy may differ from scale, per axis.
         hw = max(1, round(pixels.shape[0] * scale)), max(1, round(pixels.shape[1] * scale))
-        base = _halved_towards(base, hw)
         scale_xy = hw[1] / pixels.shape[1], hw[0] / pixels.shape[0]
-        yield PyramidLevel(scale_xy, _with_border(base, hw, pad_xy, colour), pad_xy)
+        yield PyramidLevel(scale_xy, _with_border(halves.for_hw(hw), hw, pad_xy, colour), pad_xy)
 
 
-def _halved_towards(base: Pixels, hw: tuple[int, int]) -> Pixels:
-    """The base, each side halved while it stays at least as large as the level's.
-
-    A linear resize looks at 2 x 2 pixels: at a half that is their mean, below a half it skips
-    some. So no level is ever made by less than a half.
-    """
-    while True:
-        height, width = (
-            side // 2 if side >= 2 * wanted else side
-            for side, wanted in zip(base.shape[:2], hw, strict=True)
-        )
-        if (height, width) == base.shape[:2]:
-            return base
-        base = np.asarray(cv2.resize(base, (width, height), interpolation=cv2.INTER_LINEAR))
+def _resized(pixels: Pixels, hw: tuple[int, int]) -> Pixels:
+    return np.asarray(cv2.resize(pixels, hw[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def _with_border(

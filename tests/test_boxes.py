@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -224,6 +225,56 @@ def test_no_boxes_have_no_pairs() -> None:
     assert boxes.pairwise_iou(none, none).shape == (0, 0)
 
 
+# --- deltas
+
+
+@st.composite
+def pairs(draw: st.DrawFn) -> tuple[Boxes, Boxes]:
+    """Two (N, 4) sets of boxes, each with sides from 1 to 1000."""
+    sides = st.floats(1, 1000, width=32)
+    row = st.tuples(eighths, eighths, sides, sides)
+    rows = draw(st.lists(st.tuples(row, row), max_size=6))
+    values = np.array(rows, np.float32).reshape(-1, 2, 4)
+    return tuple(  # type: ignore[return-value]
+        boxes.from_center(part[:, :2], part[:, :1:-1]) for part in (values[:, 0], values[:, 1])
+    )
+
+
+@FEW
+@given(pairs())
+def test_a_box_moved_by_its_deltas_is_the_target(pair: tuple[Boxes, Boxes]) -> None:
+    one, other = pair
+    found = boxes.move(one, boxes.deltas(one, other))
+    assert (found.shape, found.dtype) == (one.shape, np.float32)
+    np.testing.assert_allclose(found, other, atol=0.01)
+
+
+@FEW
+@given(pairs())
+def test_deltas_equal_their_plain_twin(pair: tuple[Boxes, Boxes]) -> None:
+    found = boxes.deltas(*pair)
+    expected = []
+    for (x0, y0, x1, y1), (u0, v0, u1, v1) in zip(*(part.tolist() for part in pair), strict=True):
+        width, height = x1 - x0, y1 - y0
+        right, down = (u0 + u1 - x0 - x1) / 2, (v0 + v1 - y0 - y1) / 2
+        larger = math.log((u1 - u0) / width), math.log((v1 - v0) / height)
+        expected.append((right / width, down / height, *larger))
+    np.testing.assert_allclose(found, np.reshape(expected, (-1, 4)), rtol=1e-3, atol=1e-3)
+
+
+def test_deltas_worked_by_hand() -> None:
+    box = boxes.as_boxes([[10, 20, 30, 60]])  # 20 wide, 40 high
+    by = np.array([[0.5, -0.25, math.log(2), math.log(0.5)]], np.float32)
+    np.testing.assert_allclose(boxes.move(box, by), [[10, 20, 50, 40]], rtol=1e-6)
+    np.testing.assert_allclose(boxes.deltas(box, boxes.as_boxes([[10, 20, 50, 40]])), by, rtol=1e-6)
+
+
+def test_no_deltas_move_nothing() -> None:
+    box = boxes.as_boxes([[1.5, 2, 30, 40], [5, 6, 7, 8]])
+    np.testing.assert_array_equal(boxes.move(box, np.zeros((2, 4), np.float32)), box)
+    np.testing.assert_array_equal(boxes.deltas(box, box), np.zeros((2, 4)))
+
+
 # --- arguments
 
 
@@ -241,6 +292,8 @@ def test_no_boxes_have_no_pairs() -> None:
         lambda given_boxes: boxes.scale(given_boxes, 1, 1),
         lambda given_boxes: boxes.pairwise_intersection(given_boxes, given_boxes),
         lambda given_boxes: boxes.pairwise_iou(given_boxes, given_boxes),
+        lambda given_boxes: boxes.move(given_boxes, np.zeros_like(given_boxes)),
+        lambda given_boxes: boxes.deltas(*[boxes.from_center(given_boxes[:, :2], (5, 5))] * 2),
     ],
 )
 @pytest.mark.parametrize("rows", [0, 3])

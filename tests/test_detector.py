@@ -1,4 +1,4 @@
-"""The detector finds a drawn mark where it is and as large as it is.
+"""One network laid over a picture finds a drawn mark where it is and as large as it is.
 
 The model is set by hand: a dense network whose one hidden neuron has the mark itself as weights
 answers 1 where the window shows the mark, and about 0 on grey.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,8 +16,8 @@ import pytest
 import torch
 
 from nnst import boxes as boxes_
-from nnst import models
-from nnst.detector import Detector, DetectorSettings, Stopwatch
+from nnst import images, models
+from nnst.detector import DetectorSettings, Sliding, Stopwatch
 from nnst.errors import ConfigError, InputError
 from nnst.models import Model
 from nnst.records import Detections, ModelSpec
@@ -85,7 +86,7 @@ def iou(found: Detections, box: tuple[float, ...]) -> float:
 def test_the_mark_is_found_at_its_place_and_size(
     box: tuple[int, int, int, int], context: float
 ) -> None:
-    found = Detector(model_of_mark(replace(SPEC, context=context))).detect(picture_with(box))
+    found = Sliding(model_of_mark(replace(SPEC, context=context))).detect(picture_with(box))
     assert len(found) >= 1
     assert found.scores[0] > 0.9
     assert iou(found, box) > 0.65
@@ -102,7 +103,7 @@ def test_the_mark_is_found_at_its_place_and_size(
 def test_a_mark_over_the_edge_is_found_and_its_box_ends_at_the_edge(
     box: tuple[int, int, int, int], visible: tuple[int, int, int, int]
 ) -> None:
-    found = Detector(model_of_mark()).detect(picture_with(box))
+    found = Sliding(model_of_mark()).detect(picture_with(box))
     assert found.scores[0] > 0.5
     assert iou(found, visible) > 0.6
     assert (found.boxes >= 0).all()
@@ -112,7 +113,7 @@ def test_a_mark_over_the_edge_is_found_and_its_box_ends_at_the_edge(
 def test_two_marks_of_different_size_are_two_detections() -> None:
     picture = picture_with((20, 20, 60, 44))
     picture[90:162, 150:270] = mark((72, 120))
-    found = Detector(model_of_mark()).detect(picture)
+    found = Sliding(model_of_mark()).detect(picture)
     sure = found[found.scores > 0.5]
     assert len(sure) == 2
     truth = boxes_.as_boxes([[20, 20, 60, 44], [150, 90, 270, 162]])
@@ -123,26 +124,26 @@ def test_min_width_decides_how_small_a_mark_is_looked_for() -> None:
     box = (100, 60, 120, 72)  # half the window
     picture = picture_with(box)
     model = model_of_mark()
-    assert not (Detector(model).detect(picture).scores > 0.5).any()
-    found = Detector(model, DetectorSettings(min_width=20)).detect(picture)
+    assert not (Sliding(model).detect(picture).scores > 0.5).any()
+    found = Sliding(model, DetectorSettings(min_width=20)).detect(picture)
     assert found.scores[0] > 0.9
     assert iou(found, box) > 0.65
     # And a larger one begins lower down: fewer pixels to look at.
-    coarse = Detector(model, DetectorSettings(min_width=80))
+    coarse = Sliding(model, DetectorSettings(min_width=80))
     assert coarse.max_scale == 0.5
     assert next(coarse.levels(picture)).scale_xy == (0.5, 0.5)
 
 
 def test_the_label_of_the_logit_is_the_label_of_the_detection() -> None:
     spec = replace(SPEC, labels=("", "other", "mark"))
-    found = Detector(model_of_mark(spec, of=2)).detect(picture_with((100, 60, 140, 84)))
+    found = Sliding(model_of_mark(spec, of=2)).detect(picture_with((100, 60, 140, 84)))
     assert found.labels[0] == 2
 
 
 def test_calibration_changes_scores_and_not_boxes() -> None:
     picture = picture_with((100, 60, 140, 84))
-    plain = Detector(model_of_mark()).detect(picture)
-    halved = Detector(model_of_mark(replace(SPEC, calibration=(0.5, 0.0)))).detect(picture)
+    plain = Sliding(model_of_mark()).detect(picture)
+    halved = Sliding(model_of_mark(replace(SPEC, calibration=(0.5, 0.0)))).detect(picture)
     assert halved.boxes[0].tolist() == plain.boxes[0].tolist()
     log_odds = [np.log(score / (1 - score)) for score in (plain.scores[0], halved.scores[0])]
     assert log_odds[1] == pytest.approx(log_odds[0] / 2, abs=0.1)
@@ -154,7 +155,7 @@ def test_pictures_of_any_size_give_a_valid_answer(hw: tuple[int, int]) -> None:
     spec = ModelSpec("lenet", ("", "a", "b"), (22, 33), 4, widths=(4, 6, 8))
     model = Model(spec, models.build(spec).eval(), "digest", {})
     pixels = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
-    found = Detector(model, DetectorSettings(min_score=0.0)).detect(pixels)
+    found = Sliding(model, DetectorSettings(min_score=0.0)).detect(pixels)
     assert len(found) >= 1
     assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
     assert (found.boxes >= 0).all()
@@ -164,13 +165,13 @@ def test_pictures_of_any_size_give_a_valid_answer(hw: tuple[int, int]) -> None:
 def test_a_picture_smaller_than_the_window_shows_its_mark() -> None:
     """It is not enlarged, so a mark must still be as large as the window says."""
     picture = mark((22, 37))
-    found = Detector(model_of_mark()).detect(picture)
+    found = Sliding(model_of_mark()).detect(picture)
     assert found.scores[0] > 0.5
     assert iou(found, (0, 0, 37, 22)) > 0.8
 
 
 def test_nothing_found_is_an_empty_table() -> None:
-    found = Detector(model_of_mark()).detect(np.full((200, 300, 3), 90, np.uint8))
+    found = Sliding(model_of_mark()).detect(np.full((200, 300, 3), 90, np.uint8))
     assert len(found) == 0
     assert found.boxes.shape == (0, 4)
 
@@ -180,7 +181,7 @@ def busy(settings: DetectorSettings) -> Detections:
     spec = ModelSpec("lenet", ("", "logo"), (22, 33), 4, widths=(4, 6, 8), calibration=(0.3, 0.0))
     model = Model(spec, models.build(spec, seed=1).eval(), "digest", {})
     noise = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
-    return Detector(model, settings).detect(noise)
+    return Sliding(model, settings).detect(noise)
 
 
 def test_tables_are_sorted_rounded_and_the_same_each_time() -> None:
@@ -211,7 +212,7 @@ def test_a_saved_model_detects_as_the_one_in_memory(tmp_path: Path) -> None:
     model = model_of_mark()
     models.save(tmp_path, model.spec, model.network.state_dict())
     picture = picture_with((80, 50, 126, 78))
-    first, second = (Detector(each).detect(picture) for each in (model, models.load(tmp_path)))
+    first, second = (Sliding(each).detect(picture) for each in (model, models.load(tmp_path)))
     assert first.boxes.tolist() == second.boxes.tolist()
     assert first.scores.tolist() == second.scores.tolist()
 
@@ -219,13 +220,13 @@ def test_a_saved_model_detects_as_the_one_in_memory(tmp_path: Path) -> None:
 def test_the_models_own_network_stays_as_it_was() -> None:
     spec = ModelSpec("lenet", ("", "logo"), (22, 33), 4)
     model = Model(spec, models.build(spec).eval(), "digest", {})
-    Detector(model).detect(np.zeros((30, 40, 3), np.uint8))
+    Sliding(model).detect(np.zeros((30, 40, 3), np.uint8))
     assert model.network.layers.conv2.weight.is_contiguous()
 
 
 def test_the_stopwatch_knows_where_the_time_went() -> None:
     stopwatch = Stopwatch()
-    detector = Detector(model_of_mark(), stopwatch=stopwatch)
+    detector = Sliding(model_of_mark(), stopwatch=stopwatch)
     detector.detect(picture_with((100, 60, 140, 84)))
     once = dict(stopwatch.seconds)
     assert set(once) == {"pyramid", "network", "candidates", "nms"}
@@ -242,13 +243,13 @@ def test_the_stopwatch_knows_where_the_time_went() -> None:
 )  # fmt: skip
 def test_other_arrays_than_rgb_pixels_are_refused(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\(H, W, 3\) uint8"):
-        Detector(model_of_mark()).detect(pixels)
+        Sliding(model_of_mark()).detect(pixels)
 
 
 def test_a_device_that_is_not_there_is_named() -> None:
     for device in ("cuda:99", "abacus"):
         with pytest.raises(InputError, match=f"{device}.*use cpu"):
-            Detector(model_of_mark(), device=device)
+            Sliding(model_of_mark(), device=device)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +257,8 @@ def test_a_device_that_is_not_there_is_named() -> None:
     [
         {"min_width": -1.0},
         {"min_width": float("nan")},
-        {"levels_per_octave": 0},
+        {"levels_per_octave": 17},
+        {"levels_per_octave": -1},
         {"min_score": 1.5},
         {"iou_threshold": -0.1},
         {"nested_threshold": 2.0},
@@ -272,8 +274,53 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict) -> None:
 
 def test_a_min_width_that_would_take_for_ever_is_refused_with_one_that_works() -> None:
     with pytest.raises(ConfigError, match="give 5 pixels or more"):
-        Detector(model_of_mark(), DetectorSettings(min_width=4.9))
-    Detector(model_of_mark(), DetectorSettings(min_width=5))
+        Sliding(model_of_mark(), DetectorSettings(min_width=4.9))
+    Sliding(model_of_mark(), DetectorSettings(min_width=5))
+
+
+def test_suspects_are_the_best_detections_whatever_their_score() -> None:
+    detector = Sliding(model_of_mark(), DetectorSettings(min_score=0.0))
+    picture = picture_with((100, 60, 140, 84))
+    found = detector.detect(picture)
+    assert np.array_equal(detector.suspects(picture, 3), found.boxes[:3])
+    assert boxes_.pairwise_iou(found.boxes[:1], boxes_.as_boxes([(100, 60, 140, 84)])) > 0.9
+
+
+def test_more_levels_may_be_asked_for_than_are_the_models_own() -> None:
+    picture = picture_with((100, 60, 140, 84))
+    for levels, expected in ((0, 4), (1, 1), (8, 8)):
+        detector = Sliding(model_of_mark(), DetectorSettings(levels_per_octave=levels))
+        scales = [level.scale_xy[0] for level in detector.levels(picture)]
+        assert scales[expected] == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_picture_is_always_wanted_at_its_full_size() -> None:
+    """Its one network is asked at the scale of the picture itself."""
+    assert Sliding(model_of_mark(), DetectorSettings(min_width=2000)).reduction == 1
+
+
+def test_several_pictures_at_once_are_each_alone(picture_of: Any) -> None:
+    detector = Sliding(model_of_mark())
+    upright = [picture_with((100, 60, 140, 84)), picture_with((20, 20, 60, 44), hw=(90, 100))]
+    pictures = [picture_of(pixels, turn) for pixels, turn in zip(upright, (1, 6), strict=True)]
+    together = detector.detect_pictures(pictures)
+    for picture, found in zip(pictures, together, strict=True):
+        alone = detector.detect_stored(picture)
+        assert np.array_equal(found.boxes, alone.boxes)
+        assert np.array_equal(found.scores, alone.scores)
+    assert iou(together[0], (100, 60, 140, 84)) > 0.9
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_of_a_turned_picture_are_in_its_pixels_as_stored(
+    orientation: int, picture_of: Any
+) -> None:
+    box = (101, 63, 141, 87)
+    undo = {6: 8, 8: 6}.get(orientation, orientation)
+    stored = images.upright(picture_with(box), undo)
+    found = Sliding(model_of_mark()).detect_stored(picture_of(stored, orientation))
+    expected = images.boxes_stored(boxes_.as_boxes([box]), stored.shape[:2], orientation)
+    assert iou(found, tuple(expected[0])) > 0.8
 
 
 @pytest.mark.gpu
@@ -281,7 +328,7 @@ def test_a_min_width_that_would_take_for_ever_is_refused_with_one_that_works() -
 def test_a_gpu_finds_what_the_cpu_finds() -> None:
     picture = picture_with((80, 50, 126, 78))
     here, there = (
-        Detector(model_of_mark(), device=device).detect(picture) for device in ("cpu", "cuda")
+        Sliding(model_of_mark(), device=device).detect(picture) for device in ("cpu", "cuda")
     )
     np.testing.assert_allclose(there.boxes[:1], here.boxes[:1], atol=0.01)
     np.testing.assert_allclose(there.scores[:1], here.scores[:1], atol=2e-3)

@@ -25,6 +25,7 @@ from nnst.evaluation import (
     calibrate,
     evaluate,
     image_average_precision,
+    least_threshold,
     match,
     meet,
     precision_recall,
@@ -489,6 +490,215 @@ def test_scores_that_know_nothing_give_the_base_rate() -> None:
 def test_columns_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="one length"):
         JudgedPicture("a.jpg", floats(SQUARE), [0.5, 0.4], ["logo"], None)
+
+
+# Rates, thresholds and sizes
+
+
+def test_recall_at_a_rate_of_megapixels_is_read_before_so_many_false_positives() -> None:
+    """150 MP allow one false positive at 1 a 100 MP, 99 MP none, and 100 MP exactly one."""
+    pictures = [
+        picture((SQUARE, 0.9), (FAR, 0.8), truth=annotation(SQUARE)),
+        picture((SQUARE, 0.7), (FAR, 0.6), truth=annotation(SQUARE)),
+        picture((SQUARE, 0.5), truth=annotation(SQUARE)),
+    ]
+    for megapixels, recall in ((50.0, 2 / 3), (33.0, 1 / 3), (100 / 3, 2 / 3), (0.0, 1 / 3)):
+        result = judge(*(replace(each, megapixels=megapixels) for each in pictures))
+        assert result.megapixels == pytest.approx(3 * megapixels)
+        assert result.labels[0].recall50_at_megapixel_rate.value == pytest.approx(recall)
+    twice = judge(
+        *(replace(each, megapixels=66.7) for each in pictures), false_positives_per_100_megapixels=1
+    )
+    assert twice.mean_recall50_at_megapixel_rate.value == 1
+
+
+def test_a_loose_box_counts_at_the_megapixel_rate_at_iou_03_only() -> None:
+    (logo,) = judge(picture(((0, 0, 10, 4), 0.9), truth=annotation(SQUARE))).labels
+    assert logo.recall50_at_megapixel_rate.value == 0
+    assert logo.recall30_at_megapixel_rate.value == 1
+
+
+def test_precision_and_recall_at_the_threshold_have_intervals_that_hold_them() -> None:
+    logo = evaluate(scan(60, seed=1), ["logo"], 0.5).labels[0]
+    for value, (low, high) in (
+        (logo.precision, logo.precision_interval),
+        (logo.recall, logo.recall_interval),
+    ):
+        assert 0 < low < value < high < 1
+    assert (logo.precision, logo.recall) == (
+        logo.tp / (logo.tp + logo.fp),
+        logo.tp / logo.truth_boxes,
+    )
+
+
+@QUICK
+@given(ranked, st.integers(0, 3), st.sampled_from([0.3, 0.5, 0.75, 0.95, 1.0]))
+def test_no_lower_threshold_has_the_wanted_precision(pairs, missed, target) -> None:
+    pictures = [
+        picture((SQUARE, score), truth=annotation(*([SQUARE] if true else [])))
+        for score, true in pairs
+    ] + [picture(truth=annotation(SQUARE))] * missed
+    found = least_threshold(pictures, ["logo"], target)
+    reached = [(t, tp / (tp + fp)) for t, tp, fp in sweep(pairs) if tp / (tp + fp) >= target]
+    if not reached:
+        assert math.isnan(found.threshold)
+        best = max((tp / (tp + fp) for _, tp, fp in sweep(pairs)), default=math.nan)
+        assert found.precision == pytest.approx(best, nan_ok=True)
+        return
+    assert (found.threshold, found.precision) == min(reached)
+    logo = evaluate(pictures, ["logo"], found.threshold, NO_INTERVALS).labels[0]
+    assert logo.precision == found.precision
+    np.testing.assert_equal(logo.recall, found.recall)
+
+
+def test_a_threshold_for_a_precision_keeps_the_score_that_it_is() -> None:
+    """A float32 score in its fewest digits, as a person types it, is the same float32."""
+    rng = np.random.default_rng(0)
+    for score in rng.random(50).astype(np.float32):
+        pictures = [picture((SQUARE, score), truth=annotation(SQUARE))]
+        found = least_threshold(pictures, ["logo"], 1.0)
+        assert np.float32(found.threshold) == score
+        assert len(repr(found.threshold)) <= 12
+
+
+def test_without_a_threshold_nothing_is_said_at_it() -> None:
+    pictures = [picture((SQUARE, 0.9), truth=annotation(SQUARE))]
+    result = evaluate(pictures, ["logo"], math.nan)
+    logo = result.labels[0]
+    assert math.isnan(logo.precision)
+    assert math.isnan(logo.recall)
+    assert math.isnan(logo.slices[0].recall)
+    assert (logo.ap50.value, logo.slices[0].ap50) == (1, 1)
+    assert result.to_dict()["threshold"] is None
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(31, "small"), (32, "medium"), (96, "medium"), (97, "large")]
+)
+def test_a_logo_has_the_size_of_the_root_of_its_area(side: int, size: str) -> None:
+    box = (0, 0, side / 2, side * 2)
+    (logo,) = judge(picture((box, 0.9), truth=annotation(box))).labels
+    assert [each.size for each in logo.slices] == ["small", "medium", "large"]
+    (here,) = [each for each in logo.slices if each.boxes]
+    assert (here.size, here.boxes, here.recall, here.ap50) == (size, 1, 1.0, 1.0)
+
+
+def test_a_detection_counts_where_its_logo_does_and_a_false_one_by_its_own_size() -> None:
+    """A detection of 30 on a logo of 32 is no false alarm among the small ones."""
+    pictures = [
+        picture(((0, 0, 30, 30), 0.9), truth=annotation((0, 0, 32, 32))),
+        picture(((0, 0, 10, 10), 0.8), ((0, 0, 200, 200), 0.95), truth=annotation(SQUARE)),
+    ]
+    small, medium, large = judge(*pictures).labels[0].slices
+    assert (small.boxes, small.recall, small.ap50) == (1, 1.0, 1.0)
+    assert (medium.boxes, medium.recall, medium.ap50) == (1, 1.0, 1.0)
+    assert large.boxes == 0
+    assert math.isnan(large.ap50)
+
+
+# What may change no figure, and what must
+
+
+@st.composite
+def some_scan(draw: st.DrawFn) -> list[JudgedPicture]:
+    """A few pictures with truth and detections of many ties; scores, sizes and labels vary."""
+    boxes = [SQUARE, SHIFTED, FAR, (0, 0, 40, 40), (0, 0, 120, 120)]
+    pictures = []
+    for _ in range(draw(st.integers(1, 5))):
+        truth = draw(st.lists(st.sampled_from(boxes), max_size=2, unique=True))
+        found = draw(
+            st.lists(
+                st.tuples(st.sampled_from(boxes), st.sampled_from([0.2, 0.5, 0.8])), max_size=5
+            )
+        )
+        label = draw(st.sampled_from(["logo", "other"]))
+        megapixels = draw(st.sampled_from([0.0, 0.1, 33.3, 50.0]))
+        one = picture(*found, truth=annotation(*truth, label=label))
+        pictures.append(replace(one, megapixels=megapixels))
+    return pictures
+
+
+def values_of(result: Evaluation) -> list[object]:
+    """Every figure, without intervals, which follow the order of pictures."""
+    logo = result.labels[0]
+    estimates = (
+        logo.ap50, logo.ap30, logo.image_ap, logo.recall_at_fp_rate,
+        logo.recall50_at_megapixel_rate, logo.recall30_at_megapixel_rate,
+    )  # fmt: skip
+    sizes = [(each.boxes, each.recall, each.ap50) for each in logo.slices]
+    counts = (logo.tp, logo.fp, logo.missed, logo.precision, logo.recall)
+    return [[each.value for each in estimates], counts, sizes]
+
+
+@QUICK
+@given(some_scan(), st.randoms(use_true_random=False))
+def test_the_order_of_pictures_and_detections_changes_no_figure(pictures, random) -> None:
+    expected = values_of(judge(*pictures))
+    turned = []
+    for each in random.sample(pictures, len(pictures)):
+        order = np.array(random.sample(range(len(each.boxes)), len(each.boxes)), dtype=int)
+        columns = {name: getattr(each, name)[order] for name in ("boxes", "scores", "labels")}
+        turned.append(replace(each, **columns))
+    np.testing.assert_equal(values_of(judge(*turned)), expected)
+
+
+@QUICK
+@given(some_scan())
+def test_the_sizes_add_up_to_the_whole(pictures) -> None:
+    (logo,) = judge(*pictures).labels
+    assert sum(each.boxes for each in logo.slices) == logo.truth_boxes
+    found = sum(each.recall * each.boxes for each in logo.slices if each.boxes)
+    assert round(found, 6) == logo.tp
+
+
+def drawn_scan(pictures: int, seed: int) -> list[JudgedPicture]:
+    """Pictures with one logo each, somewhere, found exactly; and three detections elsewhere."""
+    rng = np.random.default_rng(seed)
+    result = []
+    for _ in range(pictures):
+        x, y = rng.integers(0, 1900, (2, 4))
+        boxes = [(a, b, a + 40, b + 20) for a, b in zip(x, y, strict=True)]
+        scores = [rng.uniform(0.6, 1), *rng.uniform(0, 0.5, 3)]
+        result.append(picture(*zip(boxes, scores, strict=True), truth=annotation(boxes[0])))
+    return result
+
+
+def test_truth_shuffled_among_the_pictures_leaves_next_to_nothing() -> None:
+    """A control: boxes of another picture are not where this picture's detections are."""
+    pictures = drawn_scan(60, seed=4)
+    shuffled = [
+        replace(each, truth=other.truth)
+        for each, other in zip(pictures, [*pictures[1:], pictures[0]], strict=True)
+    ]
+    assert judge(*pictures).labels[0].ap50.value == 1
+    figures = judge(*shuffled).labels[0]
+    assert figures.ap30.value < 0.02
+    assert figures.recall50_at_megapixel_rate.value < 0.05
+
+
+def test_labels_shuffled_among_the_pictures_leave_chance() -> None:
+    """With one of two labels at random, half of the detections are of the wrong one."""
+    rng = np.random.default_rng(5)
+    own = [replace(each, labels=np.repeat(["cat", "dog"][i % 2], 4))
+           for i, each in enumerate(drawn_scan(400, seed=5))]  # fmt: skip
+    pictures = [replace(each, truth=replace(each.truth, labels=each.labels[:1])) for each in own]
+    assert judge(*pictures, labels=["cat", "dog"]).map50.value == 1
+    order = rng.permutation(len(pictures))
+    shuffled = [
+        replace(each, truth=replace(each.truth, labels=pictures[i].truth.labels))
+        for each, i in zip(pictures, order, strict=True)
+    ]
+    # Half are found, at a precision of a half.
+    assert judge(*shuffled, labels=["cat", "dog"]).map50.value == pytest.approx(0.25, abs=0.06)
+
+
+def test_scores_shuffled_among_the_detections_leave_the_base_rate() -> None:
+    """One detection in four is true."""
+    rng = np.random.default_rng(6)
+    pictures = drawn_scan(400, seed=6)
+    scores = rng.permutation(np.concatenate([each.scores for each in pictures])).reshape(-1, 4)
+    shuffled = [replace(each, scores=row) for each, row in zip(pictures, scores, strict=True)]
+    assert judge(*shuffled).labels[0].ap50.value == pytest.approx(0.25, abs=0.05)
 
 
 # Pairing pictures

@@ -6,7 +6,7 @@ import hashlib
 import json
 import pickle
 import struct
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from nnst import models
+from nnst import models, storage
 from nnst.errors import InputError
 from nnst.records import ModelSpec
 
@@ -31,6 +31,30 @@ SPEC = ModelSpec(
     widths=(3, 4, 5),
     context=1.25,
 )
+SCOUT = ModelSpec("scout", ("", "any"), (16, 24), 4, threshold=0.2, widths=(2, 3, 4, 5))
+JUDGE = ModelSpec("judge", SPEC.labels, (32, 40), 8, context=1.4, widths=(2, 3, 4, 5, 6, 7))
+CASCADE = ModelSpec(
+    "cascade", SPEC.labels, (16, 24), 4, calibration=(0.9, 0.5), stages=(SCOUT, JUDGE)
+)
+SPECS = {
+    "mlp": replace(SPEC, architecture="mlp", widths=(3,)),
+    "lenet": SPEC,
+    "scout": replace(SCOUT, std=(60.0, 61.0, 62.5)),
+    "judge": JUDGE,
+}
+
+
+def build_cascade(seed: int = 0) -> models.Cascade:
+    """Fresh weights for both stages."""
+    scout, judge = (models.build(stage, seed) for stage in CASCADE.stages)
+    return models.Cascade(CASCADE, scout, judge)
+
+
+@pytest.fixture
+def cascade_folder(tmp_path: Path) -> Path:
+    """A saved cascade."""
+    models.save(tmp_path / "cascade", CASCADE, build_cascade().state_dict())
+    return tmp_path / "cascade"
 
 
 @pytest.fixture
@@ -57,16 +81,101 @@ def replace_weights(folder: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("architecture", models.ARCHITECTURES)
 def test_a_saved_model_comes_back_with_the_same_scores(tmp_path: Path, architecture: str) -> None:
-    spec = replace(SPEC, architecture=architecture, widths=())
+    spec = SPECS[architecture]
     network = models.build(spec, seed=3)
     provenance = {"commit": "abc", "split": {"train": 12, "validation": 3}}
     digest = models.save(tmp_path, spec, network.state_dict(), provenance)
     loaded = models.load(tmp_path)
-    pixels = torch.randint(0, 256, (2, 3, 22, 33), dtype=torch.uint8)
+    pixels = torch.randint(0, 256, (2, 3, *spec.window_hw), dtype=torch.uint8)
     assert (loaded.spec, loaded.digest, loaded.provenance) == (spec, digest, provenance)
     assert torch.equal(loaded.network(pixels), network(pixels))
     assert not loaded.network.training
     assert not any(weight.requires_grad for weight in loaded.network.parameters())
+
+
+def test_a_saved_cascade_comes_back_with_both_of_its_networks(tmp_path: Path) -> None:
+    cascade = build_cascade(seed=3)
+    digest = models.save(tmp_path, CASCADE, cascade.state_dict())
+    loaded = models.load(tmp_path)
+    assert (loaded.spec, loaded.digest) == (CASCADE, digest)
+    assert models.digest(tmp_path) == digest
+    assert isinstance(loaded.network, models.Cascade)
+    for stage in ("scout", "judge"):
+        one, other = getattr(loaded.network, stage), getattr(cascade, stage)
+        pixels = torch.randint(0, 256, (2, 3, *other.spec.window_hw), dtype=torch.uint8)
+        assert one.spec == other.spec
+        assert torch.equal(one(pixels), other(pixels))
+        assert not one.training
+    assert not any(weight.requires_grad for weight in loaded.network.parameters())
+
+
+def test_the_digest_of_a_cascade_is_of_its_stages_too(tmp_path: Path) -> None:
+    weights = build_cascade().state_dict()
+    digest = models.save(tmp_path / "a", CASCADE, weights)
+    surer = replace(CASCADE, stages=(replace(SCOUT, threshold=0.3), JUDGE))
+    assert models.save(tmp_path / "b", surer, weights) != digest
+    weights["judge.layers.score.bias"] = weights["judge.layers.score.bias"] + 1
+    assert models.save(tmp_path / "c", CASCADE, weights) != digest
+
+
+def test_a_model_of_before_the_cascade_loads_with_the_digest_that_it_had(folder: Path) -> None:
+    before = models.load(folder)
+    document = json.loads((folder / "model.json").read_text())
+    del document["spec"]["stages"]
+    (folder / "model.json").write_text(json.dumps(document))
+    found = models.load(folder)
+    assert found.spec == SPEC
+    pixels = torch.randint(0, 256, (1, 3, 22, 33), dtype=torch.uint8)
+    assert torch.equal(found.network(pixels), before.network(pixels))
+    del document["provenance"]
+    assert found.digest == hashlib.sha256(storage.to_json(document)).hexdigest()
+
+
+SCOUT_JSON, JUDGE_JSON = (json.loads(json.dumps(asdict(stage))) for stage in (SCOUT, JUDGE))
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [
+        ([], "two stages"),
+        ([SCOUT_JSON], "two stages"),
+        ([JUDGE_JSON, SCOUT_JSON], "two stages"),
+        ([SCOUT_JSON, JUDGE_JSON, JUDGE_JSON], "two stages"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "labels": ["", "a"]}], "do not fit together"),
+        ([{**SCOUT_JSON, "stride": 8}, JUDGE_JSON], "do not fit together"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "widths": [2, 3, 4, 5, 6, 9]}], "should be"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "stages": [SCOUT_JSON]}], "stages of its own"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "stages": "x"}], "stages of its own"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "stages": None}], "cannot be None"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "stride": True}], "cannot be True"),
+        ([SCOUT_JSON, {"architecture": "judge"}], "lacks fields"),
+        ([SCOUT_JSON, {**JUDGE_JSON, "code": "x"}], "too many: code"),
+        ([SCOUT_JSON, 7], "cannot be"),
+        ({"0": SCOUT_JSON}, "cannot be"),
+        (None, "cannot be None"),
+    ],
+)
+def test_stages_that_do_not_fit_are_refused(
+    cascade_folder: Path, stages: object, said: str
+) -> None:
+    rewrite(cascade_folder, stages=stages)
+    for reader in (models.load, models.digest)[: 1 if said == "should be" else 2]:
+        with pytest.raises(InputError, match=said):
+            reader(cascade_folder)
+
+
+def test_stages_are_of_a_cascade_alone(folder: Path) -> None:
+    rewrite(folder, stages=[SCOUT_JSON, JUDGE_JSON])
+    with pytest.raises(InputError, match="a lenet has no stages"):
+        models.load(folder)
+
+
+def test_a_cascade_without_the_weights_of_a_stage_is_refused(cascade_folder: Path) -> None:
+    weights = build_cascade().state_dict()
+    judge = {name: value for name, value in weights.items() if name.startswith("judge.")}
+    replace_weights(cascade_folder, safetensors.torch.save(judge))
+    with pytest.raises(InputError, match=r"weights missing.* scout\.layers\.conv1\.bias"):
+        models.load(cascade_folder)
 
 
 def test_weights_in_any_memory_format_give_the_same_file(tmp_path: Path) -> None:
@@ -216,6 +325,10 @@ def test_another_format_names_the_way_out(folder: Path) -> None:
         ("stride", 0),
         ("stride", True),
         ("mean", [0, 0, "0"]),
+        ("mean", [0, 0]),
+        ("mean", [0, 0, 0, 0]),
+        ("mean", [0, 0, 0, None]),
+        ("calibration", [1, 0, "x"]),
         ("std", [1, 1, 0]),
         ("threshold", float("nan")),
         ("calibration", [1, float("inf")]),
@@ -232,9 +345,17 @@ def test_a_spec_that_cannot_be_is_refused(folder: Path, field: str, value: objec
         models.load(folder)
 
 
+def three_numbers(value: object) -> bool:
+    """Whether a mean could be this."""
+    numbers = value if isinstance(value, list) else []
+    return len(numbers) == 3 and all(type(n) in (int, float) and abs(n) <= 1e9 for n in numbers)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    field=st.sampled_from(["spec", "format", "provenance", "weights_sha256", "stride", "mean"]),
+    field=st.sampled_from(
+        ["spec", "format", "provenance", "weights_sha256", "stride", "mean", "stages"]
+    ),
     value=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=3),
@@ -243,7 +364,9 @@ def test_a_spec_that_cannot_be_is_refused(folder: Path, field: str, value: objec
 def test_no_json_value_gets_past_the_loader_or_breaks_it(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: object
 ) -> None:
-    assume((field, value) not in [("format", 1), ("stride", 4)])  # these are what was there
+    # These are what was there.
+    assume((field, value) not in [("format", 1), ("stride", 4), ("stages", [])])
+    assume(field != "mean" or not three_numbers(value))  # these make a spec that can be
     folder = tmp_path_factory.getbasetemp() / "any-json"
     models.save(folder, SPEC, models.build(SPEC).state_dict())
     rewrite(folder, **{field: value})

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from nnst.errors import InputError
@@ -14,6 +18,10 @@ from nnst.records import ModelSpec
 
 TALK = ModelSpec("mlp", ("", "logo"), (22, 75), 4)
 LENET = replace(TALK, architecture="lenet")
+SCOUT = ModelSpec("scout", ("", "logo"), (16, 32), 4)
+JUDGE = ModelSpec("judge", ("", "logo", "other"), (48, 48), 8, context=1.3)
+CASCADE = ModelSpec("cascade", JUDGE.labels, SCOUT.window_hw, 4, stages=(SCOUT, JUDGE))
+SPECS = {spec.architecture: spec for spec in (TALK, LENET, SCOUT, JUDGE)}
 PLAIN = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
 
 
@@ -120,6 +128,22 @@ def test_the_cost_of_a_window_is_what_a_pencil_says() -> None:
     assert networks.multiply_adds(LENET) == conv1 + conv2 + 2 * 15 * 32 * 64 + 64 * 2
 
 
+def test_the_cost_of_a_scout_is_what_a_pencil_says() -> None:
+    """Cells of a window of 16 x 32 pixels: 4 x 8, then 2 x 6, then, as only 2 rows are left, 1 x 4;
+    no row and three columns remain to be taken together."""
+    stem = 4 * 8 * 8 * 3 * 16
+    conv1, conv2 = 2 * 6 * 16 * 8 * 9, 1 * 4 * 16 * 16 * 6
+    tall, wide, score = 1 * 4 * 24 * 16, 24 * 24 * 4, 24 * 2
+    assert networks.multiply_adds(SCOUT) == stem + conv1 + conv2 + tall + wide + score
+
+
+def test_a_cascade_costs_what_its_scout_does_and_holds_the_weights_of_both() -> None:
+    for hw in (None, (200, 300)):
+        assert networks.multiply_adds(CASCADE, hw) == networks.multiply_adds(SCOUT, hw)
+    both = networks.count_parameters(SCOUT) + networks.count_parameters(JUDGE)
+    assert networks.count_parameters(CASCADE) == both
+
+
 def test_dense_scoring_saves_lenet_much_and_the_dense_network_nothing() -> None:
     """What the convolution shares between windows is the reason for scoring a level at once."""
     windows = ((1000 - 22) // 4 + 1) * ((1000 - 75) // 4 + 1)
@@ -138,6 +162,41 @@ def test_one_window_gives_one_cell_of_logits(spec: ModelSpec) -> None:
     assert torch.equal(network(pixels), network(pixels.float()))
 
 
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(2, 12), columns=st.integers(2, 24))
+def test_a_scout_of_any_window_gives_one_window_one_cell_and_steps_by_its_stride(
+    rows: int, columns: int
+) -> None:
+    spec = replace(SCOUT, window_hw=(4 * rows, 4 * columns))
+    network = networks.build(spec)
+    height, width = spec.window_hw
+    assert network(torch.zeros(2, 3, height, width)).shape == (2, 2, 1, 1)
+    assert network(torch.zeros(1, 3, height + 4, width + 12)).shape == (1, 2, 2, 4)
+    assert network(torch.zeros(1, 3, height + 3, width + 3)).shape == (1, 2, 1, 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(height=st.integers(31, 90), width=st.integers(31, 90))
+def test_a_judge_of_any_window_gives_logits_and_a_move_for_it(height: int, width: int) -> None:
+    spec = replace(JUDGE, window_hw=(height, width), widths=(3, 4, 5, 6, 7, 8))
+    found = networks.build(spec)(torch.zeros(2, 3, height, width))
+    assert found.shape == (2, len(spec.labels) + networks.BOX_DELTAS, 1, 1)
+
+
+@pytest.mark.parametrize("name", networks.ARCHITECTURES)
+@settings(max_examples=30, deadline=None)
+@given(aspect=st.floats(1 / 12, 12), area=st.floats(100, 4000))
+def test_the_window_found_for_an_aspect_is_one_that_the_network_can_have(
+    name: str, aspect: float, area: float
+) -> None:
+    window_hw = networks.window_of(name, aspect, area)
+    networks.check(replace(SPECS[name], window_hw=window_hw))
+    known = networks.ARCHITECTURES[name]
+    wanted = math.sqrt(area / aspect), math.sqrt(area * aspect)
+    for side, exact in zip(window_hw, wanted, strict=True):
+        assert side == known.smallest_window or abs(side - exact) <= known.multiple / 2
+
+
 def test_normalisation_is_inside_the_network_and_not_among_its_weights() -> None:
     network = networks.build(replace(LENET, mean=(10.0, 20.0, 30.0), std=(2.0, 4.0, 5.0)))
     raw = torch.randint(0, 256, (1, 3, 22, 75), dtype=torch.uint8)
@@ -150,7 +209,7 @@ def test_normalisation_is_inside_the_network_and_not_among_its_weights() -> None
 @pytest.mark.parametrize("name", networks.ARCHITECTURES)
 def test_no_layer_pads(name: str) -> None:
     """With inner padding a window alone and a window in a level would see different numbers."""
-    for layer in networks.skeleton(replace(TALK, architecture=name)):
+    for layer in networks.skeleton(SPECS[name]):
         assert getattr(layer, "padding", 0) in (0, (0, 0))
 
 
@@ -186,3 +245,60 @@ def test_weights_depend_on_the_seed_alone() -> None:
 def test_what_cannot_be_is_refused_with_what_can(change: dict, said: str) -> None:
     with pytest.raises(InputError, match=said):
         networks.build(replace(LENET, **change))
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (replace(SCOUT, window_hw=(18, 32)), "multiples of 4"),
+        (replace(SCOUT, window_hw=(4, 32)), "8 to 1024"),
+        (replace(JUDGE, window_hw=(30, 48)), "31 to 1024"),
+        (replace(JUDGE, stride=4), "give it 8"),
+        (replace(LENET, stages=(SCOUT, JUDGE)), "a lenet has no stages; only a cascade has"),
+        (CASCADE, "no architecture 'cascade'"),
+    ],
+)
+def test_networks_of_a_cascade_are_held_to_their_own_rules(spec: ModelSpec, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        networks.build(spec)
+
+
+def cascade(scout: Any = SCOUT, judge: Any = JUDGE, **changes: Any) -> ModelSpec:
+    """The cascade, of other stages or otherwise changed."""
+    return replace(CASCADE, **{"stages": (scout, judge), **changes})
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (cascade(stages=()), "two stages, a scout and a judge; train it again"),
+        (cascade(stages=(JUDGE, SCOUT)), "two stages"),
+        (cascade(stages=(SCOUT, JUDGE, JUDGE)), "two stages"),
+        (cascade(scout=LENET), "two stages"),
+        (cascade(window_hw=(16, 36)), "do not fit together"),
+        (cascade(stride=8), "do not fit together"),
+        (cascade(context=1.5), "do not fit together"),
+        (cascade(labels=("", "logo")), "do not fit together"),
+        (cascade(widths=(3,)), "do not fit together"),
+        (cascade(scout=replace(SCOUT, labels=("", "a", "b"))), "do not fit together"),
+        (cascade(scout=replace(SCOUT, threshold=0.0)), "threshold must lie between"),
+        (cascade(scout=replace(SCOUT, threshold=1.0)), "threshold must lie between"),
+        (cascade(judge=replace(JUDGE, window_hw=(30, 30))), "31 to 1024"),
+        (cascade(judge=replace(JUDGE, stages=(SCOUT,))), "has no stages"),
+        (cascade(scout=replace(SCOUT, std=(0.0, 1.0, 1.0))), "std is above 0"),
+        (cascade(calibration=(0.0, 0.0)), "above 0"),
+        (cascade(threshold=float("nan")), "threshold lies in"),
+    ],
+    ids=lambda value: str(value)[-40:],
+)
+def test_a_cascade_whose_stages_do_not_fit_is_refused(spec: ModelSpec, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        networks.assemble(spec)
+
+
+def test_a_cascade_is_assembled_of_its_stages() -> None:
+    found = networks.assemble(CASCADE)
+    assert isinstance(found, networks.Cascade)
+    assert (found.spec, found.scout.spec, found.judge.spec) == (CASCADE, SCOUT, JUDGE)
+    parts = {name.split(".")[0] for name in found.state_dict()}
+    assert parts == {"scout", "judge"}

@@ -150,3 +150,29 @@ def test_memory_does_not_grow_with_pairs() -> None:
     tracemalloc.stop()
     assert len(kept) == 6_000
     assert peak < 32 << 20
+
+
+# --- Survivors
+
+
+@settings(max_examples=100, deadline=None)
+@given(detections=crowds(), iou_threshold=THRESHOLDS)
+def test_survivors_are_the_rows_that_suppression_keeps(
+    detections: Detections, iou_threshold: float
+) -> None:
+    """In the order in which they came, which says who is better: no score is looked at."""
+    ordered = detections[nms.ranking(detections)]
+    index = nms.survivors(ordered.boxes, ordered.labels, iou_threshold)
+    assert (np.diff(index) > 0).all()
+    kept = nms.non_max_suppression(detections, iou_threshold)
+    assert rows_of(ordered[index]) == rows_of(kept)
+
+
+def test_of_no_box_none_survives() -> None:
+    none = Detections.empty()
+    assert nms.survivors(none.boxes, none.labels, 0.5).shape == (0,)
+
+
+def test_labels_survive_beside_each_other() -> None:
+    boxes = boxes_.as_boxes([[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 11, 10]])
+    assert nms.survivors(boxes, np.array([2, 1, 2]), 0.5).tolist() == [0, 1]

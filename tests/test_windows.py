@@ -17,14 +17,18 @@ from hypothesis import strategies as st
 from nnst import boxes as boxes_
 from nnst import pyramid, windows
 from nnst.models import networks
+from nnst.pyramid import Halves
 from nnst.records import ModelSpec, PyramidLevel
 
 SPEC = ModelSpec("lenet", ("", "logo"), (22, 33), 4, widths=(4, 6, 8))
 WINDOWS = {
     "mlp": st.tuples(st.integers(1, 24), st.integers(1, 40)),
     "lenet": st.tuples(st.integers(16, 30), st.integers(16, 80)),
+    "scout": st.tuples(*[st.integers(2, 12).map(lambda side: 4 * side)] * 2),
+    "judge": st.tuples(st.integers(31, 40), st.integers(31, 48)),
 }
-WIDTHS = {"mlp": (7,), "lenet": (4, 6, 8)}
+WIDTHS = {"mlp": (7,), "lenet": (4, 6, 8), "scout": (3, 4, 4, 6), "judge": (3, 4, 4, 4, 5, 6)}
+LAID_OVER_LEVELS = ("mlp", "lenet", "scout")  # a judge sees one box at a time
 
 
 def drawn(hw: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -52,8 +56,8 @@ def assert_same(found: np.ndarray, expected: np.ndarray) -> None:
 
 @st.composite
 def specs(draw: st.DrawFn, **fixed: object) -> ModelSpec:
-    """A model of any architecture, window and number of labels."""
-    name = draw(st.sampled_from(sorted(WINDOWS)))
+    """A model of any architecture that is laid over levels, any window and number of labels."""
+    name = draw(st.sampled_from(LAID_OVER_LEVELS))
     labels = tuple(str(label) for label in range(draw(st.integers(2, 4))))
     spec = ModelSpec(name, labels, draw(WINDOWS[name]), 4, widths=WIDTHS[name])
     return replace(spec, **fixed)
@@ -67,7 +71,7 @@ def levels(draw: st.DrawFn, spec: ModelSpec) -> PyramidLevel:
     )
     height, width = spec.window_hw
     scale = draw(st.floats(0.3, 1.6))
-    return next(pyramid.levels(picture, [scale], (width // 2, height // 2)))
+    return next(pyramid.levels(Halves(picture), [scale], (width // 2, height // 2)))
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,7 +87,11 @@ def test_dense_scores_are_those_of_each_window_alone(data: st.DataObject) -> Non
     assert_same(dense, alone)
 
 
-@pytest.mark.parametrize("architecture", networks.ARCHITECTURES)
+def test_every_architecture_is_in_the_tables_above() -> None:
+    assert set(WINDOWS) == set(WIDTHS) == set(networks.ARCHITECTURES)
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "lenet"])
 def test_the_talks_own_window_at_full_width(architecture: str) -> None:
     spec = ModelSpec(architecture, ("", "logo"), (22, 75), 4)
     network = networks.build(spec, seed=2)
@@ -113,6 +121,20 @@ def test_a_cell_holds_the_score_of_the_window_at_its_own_place() -> None:
         with torch.inference_mode():
             alone = network(torch.tensor(window).permute(2, 0, 1)[None])[0, :, 0, 0]
         assert_same(dense[:, row, column], alone.numpy())
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_judge_gives_each_crop_of_a_batch_what_it_gives_it_alone(data: st.DataObject) -> None:
+    """Its window is the whole of what it sees: a logit for each label, and four moves."""
+    window_hw = data.draw(WINDOWS["judge"])
+    spec = ModelSpec("judge", ("", "a", "b"), window_hw, 8, widths=WIDTHS["judge"])
+    network = networks.build(spec, seed=data.draw(st.integers(0, 99)))
+    crops = np.stack([drawn(window_hw, seed) for seed in range(5)])
+    batch = windows.score_batch(network, crops)
+    assert batch.shape == (5, 3 + networks.BOX_DELTAS, 1, 1)
+    for crop, row in zip(crops, batch, strict=True):
+        assert_same(row, windows.score_batch(network, crop[None])[0])
 
 
 def test_a_level_smaller_than_the_window_has_no_cells() -> None:
@@ -256,6 +278,23 @@ def test_peaks_are_what_a_plain_loop_finds(seed: int, min_score: float) -> None:
                 expected.append([4.0 * column, 4.0 * row])
     found = windows.candidates(logits, level_of(logits), SPEC, min_score)
     assert found.boxes[:, :2].tolist() == expected
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), least=st.integers(-3, 2))
+def test_peaks_of_a_map_are_the_candidates_of_its_cells(seed: int, least: int) -> None:
+    """What a cascade takes from the scout, and what one network takes, is one rule."""
+    odds = np.random.default_rng(seed).integers(-3, 3, (6, 7)).astype(np.float32)
+    cells = windows.peaks(odds, least)
+    logits = np.stack([np.zeros_like(odds), odds])
+    floor = 1 / (1 + np.exp(-np.float64(least) + 1e-6))
+    found = windows.candidates(logits, level_of(logits), SPEC, floor)
+    assert (4.0 * cells[:, ::-1]).tolist() == found.boxes[:, :2].tolist()
+
+
+def test_a_map_without_cells_has_no_peaks() -> None:
+    for hw in ((0, 0), (0, 5)):
+        assert windows.peaks(np.zeros(hw, np.float32), -9.0).shape == (0, 2)
 
 
 def test_large_levels_take_no_more_memory_than_a_tile() -> None:

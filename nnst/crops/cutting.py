@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -127,6 +127,22 @@ def cut_crops(
         yield cutter.cut(boxes[index], label, annotation.image_id)
     for box in background_boxes(hw, avoid, window_hw, settings, annotation.image_id):
         yield cutter.cut(box, "", annotation.image_id)
+
+
+def cut_boxes(
+    pixels: NDArray[np.uint8],
+    orientation: int,
+    boxes: Boxes,
+    image_id: str,
+    window_hw: tuple[int, int],
+    settings: CropSettings,
+    avoid: Boxes | None = None,
+) -> list[Crop]:
+    """Hard negatives: the crops of boxes of the upright picture, grey where one of `avoid` is."""
+    upright = images.upright(pixels, orientation)
+    hidden = boxes[:0] if avoid is None else avoid
+    cutter = _Cutter(upright, orientation, hidden, window_hw, settings)
+    return [replace(cutter.cut(box, "", image_id), origin="hard_negative") for box in boxes]
 
 
 @dataclass(frozen=True, slots=True)

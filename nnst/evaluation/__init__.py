@@ -6,8 +6,9 @@ counts as a picture, and each of its truth boxes is missed. Tied scores are one 
 so the order of detections and of pictures changes no figure. What cannot be said is nan.
 
 `matching` pairs boxes with boxes and pictures with pictures, `curves` turns scores into figures,
-`calibration` turns scores into probabilities, `figures` judges a whole scan with intervals, and
-`results` holds what goes in and what comes out.
+`verdicts` holds what became of each detection, `slices` has figures by size, `thresholds` finds the
+threshold for a precision, `calibration` turns scores into probabilities, `figures` judges a whole
+scan with intervals, and `results` holds what goes in and what comes out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from nnst.evaluation.results import (
     EvaluationSettings,
     JudgedPicture,
     LabelEvaluation,
+    SizeSlice,
 )
+from nnst.evaluation.thresholds import PrecisionTarget, least_threshold
 
 __all__ = [
     "Estimate",
@@ -40,11 +43,14 @@ __all__ = [
     "Matched",
     "Pairing",
     "PrecisionRecall",
+    "PrecisionTarget",
+    "SizeSlice",
     "average_precision",
     "best_threshold",
     "calibrate",
     "evaluate",
     "image_average_precision",
+    "least_threshold",
     "match",
     "meet",
     "precision_recall",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nnst import boxes as boxes_
 from nnst.errors import InputError
 from nnst.evaluation.curves import Ranking, precision_recall
-from nnst.evaluation.matching import match
 from nnst.evaluation.results import (
     DEFAULTS,
     Estimate,
@@ -20,11 +18,23 @@ from nnst.evaluation.results import (
     JudgedPicture,
     LabelEvaluation,
 )
-from nnst.records import Annotation
+from nnst.evaluation.slices import slices_of
+from nnst.evaluation.verdicts import Verdicts, chosen, truth_of, verdicts_of
 
 Floats = NDArray[np.float64]
 
 PERCENTILES = (2.5, 97.5)  # of the resamples, by the percentile method (Efron 1979)
+SLACK = 1e-9  # false positives: 0.29 a picture allow 29 in 100 pictures, whatever floats say
+FIGURES = (
+    "ap50",
+    "ap30",
+    "recall_at_fp_rate",
+    "recall50_at_megapixel_rate",
+    "recall30_at_megapixel_rate",
+    "image_ap",
+    "precision",
+    "recall",
+)
 
 
 def evaluate(
@@ -35,25 +45,32 @@ def evaluate(
 ) -> Evaluation:
     """The figures of every label. Truth boxes with another label are not looked for.
 
-    Raises InputError if no picture is left to judge.
+    A threshold of nan is none: the figures at it are not known. Raises InputError if no picture is
+    left to judge.
     """
-    judged = [p for p in pictures if p.truth is not None or settings.unlisted == "negative"]
+    judged = chosen(pictures, settings)
     if not judged:
         raise InputError(
             f"the truth lists none of the {len(pictures)} pictures",
             "use --unlisted negative if they show nothing that should be found",
         )
-    rankings = [_rankings(judged, label, settings) for label in labels]
-    drawn = _draw(rankings, len(judged), settings)  # (1 + resamples, labels, 4)
+    megapixels = np.array([picture.megapixels for picture in judged])
+    found = [_judge(judged, label, threshold, settings) for label in labels]
+    drawn = _draw(found, megapixels, settings)  # (1 + resamples, labels, figures)
     results = [
-        _label_evaluation(label, ranked, drawn[:, index], threshold)
-        for index, (label, ranked) in enumerate(zip(labels, rankings, strict=True))
+        _label_evaluation(label, one, _estimates(drawn[:, index]), threshold)
+        for index, (label, one) in enumerate(zip(labels, found, strict=True))
     ]
+    means = _estimates(_mean_over_labels(drawn))
     return Evaluation(
         labels=tuple(results),
-        map50=_estimate(_mean_over_labels(drawn[:, :, 0])),
+        map50=means["ap50"],
+        map30=means["ap30"],
+        mean_recall50_at_megapixel_rate=means["recall50_at_megapixel_rate"],
+        mean_recall30_at_megapixel_rate=means["recall30_at_megapixel_rate"],
         threshold=threshold,
         pictures=len(judged),
+        megapixels=float(megapixels.sum()),
         unreadable=sum(not picture.readable for picture in judged),
         unlisted=sum(picture.truth is None for picture in judged),
         skipped=len(pictures) - len(judged),
@@ -62,80 +79,74 @@ def evaluate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Rankings:
+class _Judged:
     """One label's detections, judged at both overlaps, and its pictures by their best score."""
 
+    verdicts: Verdicts  # at IoU 0.5
     at50: Ranking
     at30: Ranking
     images: Ranking
+    found: Floats  # (P,) true detections of each picture at the threshold
+    returned: Floats  # (P,) and all detections
     ignored_boxes: int
 
-    def figures(self, copies: Floats, rate: float) -> tuple[float, float, float, float]:
-        """ap50, ap30, recall_at_fp_rate and image_ap with picture p there `copies[p]` times."""
-        counts = self.at50.count(copies)
+    def figures(self, copies: Floats, allowed: float, allowed_here: float) -> tuple[float, ...]:
+        """FIGURES with picture p there `copies[p]` times, and the false positives allowed by the
+        rate a picture and by the rate a megapixel."""
+        at50, at30 = self.at50.count(copies), self.at30.count(copies)
+        found, returned = float(self.found @ copies), float(self.returned @ copies)
         return (
-            counts.average_precision(),
-            self.at30.count(copies).average_precision(),
-            counts.recall_at(rate * len(copies)),
+            at50.average_precision(),
+            at30.average_precision(),
+            at50.recall_at(allowed),
+            at50.recall_at(allowed_here),
+            at30.recall_at(allowed_here),
             self.images.count(copies).average_precision(),
+            found / returned if returned else float("nan"),
+            found / at50.positives if at50.positives else float("nan"),
         )
 
 
-def _rankings(
-    pictures: Sequence[JudgedPicture], label: str, settings: EvaluationSettings
-) -> _Rankings:
-    truth = [_truth(picture.truth, label, settings) for picture in pictures]
-    at50, at30 = (_rank(pictures, label, truth, iou) for iou in (0.5, 0.3))
-    best = np.full(len(pictures), np.nan)
-    np.fmax.at(best, at50.picture, at50.scores)
-    seen, present = np.flatnonzero(~np.isnan(best)), at50.positives > 0
-    images = Ranking.of(best[seen], present[seen], seen, present)
-    return _Rankings(at50, at30, images, sum(int(aside.sum()) for _, aside in truth))
+def _judge(
+    pictures: Sequence[JudgedPicture], label: str, threshold: float, settings: EvaluationSettings
+) -> _Judged:
+    truth = [truth_of(picture.truth, label, settings) for picture in pictures]
+    verdicts = verdicts_of(pictures, label, truth, 0.5)
+    kept = verdicts.kept(threshold)
+    unknown = np.nan if np.isnan(threshold) else 0.0
+    found, returned = (
+        np.bincount(verdicts.picture[which], minlength=len(pictures)).astype(np.float64) + unknown
+        for which in (kept & verdicts.tp, kept)
+    )
+    return _Judged(
+        verdicts=verdicts,
+        at50=verdicts.ranking(),
+        at30=verdicts_of(pictures, label, truth, 0.3).ranking(),
+        images=_rank_images(verdicts),
+        found=found,
+        returned=returned,
+        ignored_boxes=sum(int(aside.sum()) for _, aside in truth),
+    )
 
 
-def _truth(
-    truth: Annotation | None, label: str, settings: EvaluationSettings
-) -> tuple[boxes_.Boxes, NDArray[np.bool_]]:
-    """(M, 4) boxes that matter for the label and (M,) which of them are set aside."""
-    if truth is None:
-        return boxes_.as_boxes([]), np.zeros(0, dtype=bool)
-    own = np.array([name == label for name in truth.labels], dtype=bool)
-    aside = truth.ignore | (truth.difficult & (not settings.count_difficult))
-    matters = own | truth.ignore  # what an ignore box hides may be of any label
-    return truth.boxes[matters], aside[matters]
+def _rank_images(verdicts: Verdicts) -> Ranking:
+    """The pictures with detections, by the best of them; true are those with a truth box."""
+    best = np.full(verdicts.pictures, np.nan)
+    np.fmax.at(best, verdicts.picture, verdicts.scores)
+    seen, present = np.flatnonzero(~np.isnan(best)), verdicts.positives > 0
+    return Ranking.of(best[seen], present[seen], seen, present)
 
 
-def _rank(
-    pictures: Sequence[JudgedPicture],
-    label: str,
-    truth: Sequence[tuple[boxes_.Boxes, NDArray[np.bool_]]],
-    iou_threshold: float,
-) -> Ranking:
-    scores, tp, where = [np.zeros(0)], [np.zeros(0, dtype=bool)], [np.zeros(0, dtype=np.intp)]
-    for index, (picture, (truth_boxes, aside)) in enumerate(zip(pictures, truth, strict=True)):
-        mine = picture.labels == label
-        if not mine.any():
-            continue
-        matched = match(
-            picture.boxes[mine], picture.scores[mine], truth_boxes, aside, iou_threshold
-        )
-        judged = ~matched.ignored
-        scores.append(picture.scores[mine][judged])
-        tp.append(matched.tp[judged])
-        where.append(np.full(int(judged.sum()), index))
-    positives = [int((~aside).sum()) for _, aside in truth]
-    return Ranking.of(np.concatenate(scores), np.concatenate(tp), np.concatenate(where), positives)
-
-
-def _draw(rankings: Sequence[_Rankings], pictures: int, settings: EvaluationSettings) -> Floats:
-    """(1 + resamples, labels, 4) figures: of the pictures as they are, then of each resample."""
+def _draw(found: Sequence[_Judged], megapixels: Floats, settings: EvaluationSettings) -> Floats:
+    """(1 + resamples, labels, figures): of the pictures as they are, then of each resample."""
     rate = settings.false_positives_per_picture
-    return np.array(
-        [
-            [ranked.figures(copies, rate) for ranked in rankings]
-            for copies in _copies(pictures, settings)
-        ]
-    ).reshape(1 + settings.resamples, len(rankings), 4)
+    rate_here = settings.false_positives_per_100_megapixels / 100
+    drawn = []
+    for copies in _copies(len(megapixels), settings):
+        allowed = rate * len(copies) + SLACK
+        allowed_here = rate_here * float(megapixels @ copies) + SLACK
+        drawn.append([one.figures(copies, allowed, allowed_here) for one in found])
+    return np.array(drawn).reshape(1 + settings.resamples, len(found), len(FIGURES))
 
 
 def _copies(pictures: int, settings: EvaluationSettings) -> Iterator[Floats]:
@@ -147,10 +158,15 @@ def _copies(pictures: int, settings: EvaluationSettings) -> Iterator[Floats]:
 
 
 def _mean_over_labels(values: Floats) -> Floats:
-    """(1 + resamples,) means of (1 + resamples, labels) over the labels that are not nan."""
+    """(1 + resamples, figures) means over the labels whose figure is not nan."""
     known = ~np.isnan(values)
     total, number = np.where(known, values, 0).sum(axis=1), known.sum(axis=1)
-    return np.divide(total, number, out=np.full(len(values), np.nan), where=number > 0)
+    return np.divide(total, number, out=np.full_like(total, np.nan), where=number > 0)
+
+
+def _estimates(values: Floats) -> Mapping[str, Estimate]:
+    """Each figure by name, from its (1 + resamples, figures) values."""
+    return {name: _estimate(values[:, index]) for index, name in enumerate(FIGURES)}
 
 
 def _estimate(values: Floats) -> Estimate:
@@ -162,28 +178,25 @@ def _estimate(values: Floats) -> Estimate:
 
 
 def _label_evaluation(
-    label: str,
-    ranked: _Rankings,
-    drawn: Floats,  # (1 + resamples, 4)
-    threshold: float,
+    label: str, judged: _Judged, figures: Mapping[str, Estimate], threshold: float
 ) -> LabelEvaluation:
-    at50 = ranked.at50
-    kept = at50.scores >= float(np.float32(threshold))  # scores are float32
-    positives, tp = int(at50.positives.sum()), int(at50.tp[kept].sum())
-    returned = int(kept.sum())
-    ap50, ap30, recall_at_fp_rate, image_ap = (_estimate(figure) for figure in drawn.T)
+    verdicts = judged.verdicts
+    kept = verdicts.kept(threshold)
+    positives, tp = int(verdicts.positives.sum()), int(verdicts.tp[kept].sum())
+    precision, recall = figures["precision"], figures["recall"]
+    curves = {name: figures[name] for name in FIGURES if name not in ("precision", "recall")}
     return LabelEvaluation(
         label=label,
-        ap50=ap50,
-        ap30=ap30,
-        recall_at_fp_rate=recall_at_fp_rate,
-        image_ap=image_ap,
-        curve=precision_recall(at50.scores, at50.tp, positives).rises(),
+        **curves,
+        curve=precision_recall(verdicts.scores, verdicts.tp, positives).rises(),
         truth_boxes=positives,
-        ignored_boxes=ranked.ignored_boxes,
+        ignored_boxes=judged.ignored_boxes,
         tp=tp,
-        fp=returned - tp,
+        fp=int(kept.sum()) - tp,
         missed=positives - tp,
-        precision=tp / returned if returned else float("nan"),
-        recall=tp / positives if positives else float("nan"),
+        precision=precision.value,
+        recall=recall.value,
+        precision_interval=(precision.low, precision.high),
+        recall_interval=(recall.low, recall.high),
+        slices=slices_of(verdicts, threshold),
     )

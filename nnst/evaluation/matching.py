@@ -22,6 +22,7 @@ class Matched:
 
     tp: Mask  # (N,)
     ignored: Mask  # (N,)
+    found: NDArray[np.intp]  # (N,) the truth box that a true detection found; -1 for the others
 
 
 def match(
@@ -40,7 +41,7 @@ def match(
     """
     tp, ignored = np.zeros(len(boxes), dtype=bool), np.zeros(len(boxes), dtype=bool)
     if not len(boxes) or not len(truth_boxes):
-        return Matched(tp, ignored)
+        return Matched(tp, ignored, np.full(len(boxes), -1))
     aside = np.asarray(ignore, dtype=bool)  # (M,)
     iou = boxes_.pairwise_iou(boxes, truth_boxes)  # (N, M)
     owner = np.where(aside, -1, iou).argmax(axis=1)  # (N,)
@@ -52,7 +53,7 @@ def match(
     ranked = ranked[hit[ranked]]
     _, first = np.unique(owner[ranked], return_index=True)
     tp[ranked[first]] = True
-    return Matched(tp, ignored)
+    return Matched(tp, ignored, np.where(tp, owner, -1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class EvaluationSettings:
 
     unlisted: Literal["skip", "negative"] = "skip"
     false_positives_per_picture: float = 0.1  # where `recall_at_fp_rate` is read
+    false_positives_per_100_megapixels: float = 1.0  # where recall at the megapixel rate is read
     count_difficult: bool = False  # False: difficult boxes are ignored, as in PASCAL VOC
     resamples: int = 1000  # of the bootstrap; 0 gives no intervals
     seed: int = 0
@@ -39,6 +40,7 @@ class JudgedPicture:
     labels: NDArray[np.str_]  # (N,); any sequence of strings is taken
     truth: Annotation | None  # None: not listed. Without boxes: reviewed, nothing to find
     readable: bool = True  # False: the scan has no `ok` for it
+    megapixels: float = 0.0  # of the picture as stored; 0 where it could not be read
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "boxes", boxes_.as_boxes(self.boxes))
@@ -60,13 +62,30 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class SizeSlice:
+    """What is found of the logos of one size, at IoU 0.5; nan where there are none."""
+
+    size: str  # small, medium or large, see `slices`
+    boxes: int
+    recall: float  # at the threshold
+    ap50: float
+
+
+@dataclass(frozen=True, slots=True)
 class LabelEvaluation:
-    """The figures of one label. All but `ap30` are at IoU 0.5; the last five at the threshold."""
+    """The figures of one label, at IoU 0.5 unless they have a 30 in their name.
+
+    Those at the megapixel rate are recall at so many false positives per 100 megapixels. Where all
+    judged pictures together allow less than one, that is recall before the first false positive.
+    From `tp` on, figures are those at the threshold; without one nothing is kept.
+    """
 
     label: str
     ap50: Estimate
     ap30: Estimate
     recall_at_fp_rate: Estimate
+    recall50_at_megapixel_rate: Estimate
+    recall30_at_megapixel_rate: Estimate
     image_ap: Estimate  # of whole pictures, ranked by their best score
     curve: PrecisionRecall  # where recall rises
     truth_boxes: int
@@ -76,16 +95,26 @@ class LabelEvaluation:
     missed: int
     precision: float
     recall: float
+    precision_interval: tuple[float, float]  # low and high, as of an Estimate
+    recall_interval: tuple[float, float]
+    slices: tuple[SizeSlice, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What `evaluate` found, and all that is needed to read it."""
+    """What `evaluate` found, and all that is needed to read it.
+
+    Means are over the labels that have truth boxes.
+    """
 
     labels: tuple[LabelEvaluation, ...]
-    map50: Estimate  # mean over the labels that have truth boxes
-    threshold: float
+    map50: Estimate
+    map30: Estimate
+    mean_recall50_at_megapixel_rate: Estimate
+    mean_recall30_at_megapixel_rate: Estimate
+    threshold: float  # nan: none
     pictures: int  # judged
+    megapixels: float  # of the judged
     unreadable: int  # of the judged
     unlisted: int  # of the judged as negatives
     skipped: int  # not judged, because the truth does not list them
@@ -94,14 +123,15 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON knows it: lists for arrays, None for nan."""
-        return _plain(asdict(self))
+        return dict(plain(asdict(self)))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as JSON knows it: lists for arrays and tuples, None for nan."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and np.isnan(value):
         return None
     return float(value) if isinstance(value, np.floating) else value

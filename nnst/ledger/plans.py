@@ -15,7 +15,7 @@ from nnst.ledger.parts import PART_NAME, SCHEMAS, to_parquet
 
 FORMAT = 1
 _PLAN_KEYS = {"format", "fingerprint", "identity", "source", "notes"}
-_DERIVED = ("report", "evaluation", "look")  # made from the tables by later steps
+_DERIVED = ("report", "evaluation", "explain", "look")  # made from the tables by later steps
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 

@@ -8,16 +8,23 @@ from __future__ import annotations
 from nnst.models.folder import DESCRIPTION, WEIGHTS, Model, digest, load, save
 from nnst.models.networks import (
     ARCHITECTURES,
+    CASCADE,
+    AnyNetwork,
+    Cascade,
     Network,
     build,
     count_parameters,
     multiply_adds,
+    window_of,
 )
 
 __all__ = [
     "ARCHITECTURES",
+    "CASCADE",
     "DESCRIPTION",
     "WEIGHTS",
+    "AnyNetwork",
+    "Cascade",
     "Model",
     "Network",
     "build",
@@ -26,4 +33,5 @@ __all__ = [
     "load",
     "multiply_adds",
     "save",
+    "window_of",
 ]

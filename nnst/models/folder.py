@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nnst import storage
 from nnst.errors import InputError
-from nnst.models.networks import Network, count_parameters, skeleton
+from nnst.models.networks import AnyNetwork, assemble, count_parameters
 from nnst.records import ModelSpec
 
 FORMAT = 1
@@ -39,6 +39,7 @@ _KINDS: Mapping[str, Any] = {
     "calibration": [float] * 2,
     "widths": [int, ...],
     "context": float,
+    "stages": [dict, ...],
 }
 """What model.json holds for each field of a ModelSpec; `...` is any number of them."""
 
@@ -48,7 +49,7 @@ class Model:
     """A network ready to score, and what was saved with it."""
 
     spec: ModelSpec
-    network: Network  # in evaluation mode, on the CPU
+    network: AnyNetwork  # in evaluation mode, on the CPU
     digest: str  # sha256 over spec and weights: models of one digest give the same scores
     provenance: Mapping[str, Any]  # free: where it came from
 
@@ -85,7 +86,7 @@ def load(folder: str | os.PathLike[str]) -> Model:
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise _broken(folder, f"{WEIGHTS}: {error}") from None
     _check_weights(spec, weights, folder)
-    network = Network(spec, skeleton(spec))
+    network = assemble(spec)
     network.load_state_dict(weights, strict=True, assign=True)
     network.requires_grad_(False).eval()
     return Model(spec, network, _digest(description), description["provenance"])
@@ -143,14 +144,18 @@ def _read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _spec(values: Mapping[str, Any]) -> ModelSpec:
     """The spec that JSON values describe. Raises ValueError."""
+    values = {"stages": [], **values}  # models of before the cascade have none
     if values.keys() != _KINDS.keys():
         odd = ", ".join(sorted(values.keys() ^ _KINDS.keys()))
         raise ValueError(f"spec lacks fields, or has some too many: {odd[:200]}")
     for name, kind in _KINDS.items():
         if not _matches(values[name], kind):
             raise ValueError(f"spec.{name} cannot be {str(values[name])[:80]}")
+    if any(stage.get("stages") for stage in values["stages"]):
+        raise ValueError("a stage has stages of its own")
     lists = {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
-    return ModelSpec(**{**values, **lists})
+    stages = tuple(_spec(stage) for stage in values["stages"])
+    return ModelSpec(**{**values, **lists, "stages": stages})
 
 
 def _matches(value: object, kind: Any) -> bool:
@@ -158,7 +163,8 @@ def _matches(value: object, kind: Any) -> bool:
     if isinstance(kind, list) and ... in kind:
         return isinstance(value, list) and all(_matches(item, kind[0]) for item in value)
     if isinstance(kind, list):
-        return isinstance(value, list) and [*map(_matches, value, kind)] == [True] * len(kind)
+        whole = isinstance(value, list) and len(value) == len(kind)
+        return whole and all(map(_matches, cast("list[object]", value), kind))
     if kind is float:  # written so that it holds for neither nan nor a whole number of any length
         return type(value) in (int, float) and -1e9 <= cast(float, value) <= 1e9
     return type(value) is kind
@@ -168,7 +174,7 @@ def _check_weights(
     spec: ModelSpec, weights: Mapping[str, Tensor], folder: str | os.PathLike[str]
 ) -> None:
     """Raises InputError unless names, shapes and types are the network's and values finite."""
-    expected = {f"layers.{name}": value for name, value in skeleton(spec).state_dict().items()}
+    expected = assemble(spec).state_dict()
     if weights.keys() != expected.keys():
         odd = ", ".join(sorted(weights.keys() ^ expected.keys())[:5])
         raise _broken(folder, f"weights missing, or not of a {spec.architecture}: {odd[:200]}")

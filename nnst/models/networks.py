@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nnst.errors import InputError
 from nnst.records import ModelSpec
 
+BOX_DELTAS = 4  # outputs of a judge after those of the labels: dx, dy, log of dw, log of dh
 MAX_PARAMETERS = 100_000_000
 MAX_WINDOW = 1024  # pixels a side
 MAX_WIDTH = 8192  # channels of a layer
@@ -35,6 +36,8 @@ class Architecture:
     widths: tuple[int, ...]  # channels of the layers, where the spec does not say
     stride: int  # level pixels between neighbouring windows
     smallest_window: int  # pixels a side
+    multiple: int = 1  # what a side of the window is a multiple of
+    normalised: bool = False  # whether it is trained with batch normalisation, see `norms`
 
 
 def _mlp(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
@@ -62,10 +65,59 @@ def _lenet(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
     )
 
 
+def _scout(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
+    """Few channels at a quarter of the level's size; rows and columns of a window come last.
+
+    The stem looks at 4 x 4 pixels once, so the window's sides are multiples of 4.
+    """
+    rows, columns = (side // 4 for side in spec.window_hw)
+    layers: Layers = OrderedDict(stem=nn.Conv2d(3, widths[0], 4, stride=4), relu0=_relu())
+    for index in (1, 2):
+        kernel = min(3, rows), min(3, columns)
+        layers[f"conv{index}"] = nn.Conv2d(widths[index - 1], widths[index], kernel)
+        layers[f"relu{index}"] = _relu()
+        rows, columns = rows - kernel[0] + 1, columns - kernel[1] + 1
+    layers["tall"] = nn.Conv2d(widths[2], widths[3], (rows, 1))
+    layers["relu3"] = _relu()
+    layers["wide"] = nn.Conv2d(widths[3], widths[3], (1, columns))
+    layers["relu4"] = _relu()
+    layers["score"] = nn.Conv2d(widths[3], len(spec.labels), 1)
+    return layers
+
+
+def _judge(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
+    """A logit for each label, and by how much the box should move, in one output."""
+    layers: Layers = OrderedDict()
+    height, width = spec.window_hw
+    below = 3
+    for index, stride in enumerate(_JUDGE_STRIDES):
+        layers[f"conv{index + 1}"] = nn.Conv2d(below, widths[index], 3, stride=stride)
+        layers[f"relu{index + 1}"] = _relu()
+        height, width = (height - 3) // stride + 1, (width - 3) // stride + 1
+        below = widths[index]
+    layers["dense"] = nn.Conv2d(below, widths[-1], (height, width))
+    layers["relu6"] = _relu()
+    layers["score"] = nn.Conv2d(widths[-1], len(spec.labels) + BOX_DELTAS, 1)
+    return layers
+
+
+def _relu() -> nn.ReLU:
+    return nn.ReLU(inplace=True)
+
+
+_JUDGE_STRIDES = (2, 1, 2, 1, 2)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(_mlp, widths=(1000,), stride=4, smallest_window=1),
     "lenet": Architecture(_lenet, widths=(16, 32, 64), stride=4, smallest_window=16),
+    "scout": Architecture(
+        _scout, widths=(8, 16, 16, 24), stride=4, smallest_window=8, multiple=4, normalised=True
+    ),
+    "judge": Architecture(
+        _judge, widths=(24, 32, 64, 96, 128, 128), stride=8, smallest_window=31, normalised=True
+    ),
 }
+CASCADE = "cascade"  # no network by itself: a scout, then a judge
 
 
 class Network(nn.Module):
@@ -87,6 +139,19 @@ class Network(nn.Module):
         return cast(Tensor, self.layers((pixels.to(self.mean.dtype) - self.mean) / self.std))
 
 
+class Cascade(nn.Module):
+    """Two networks that share the work: the judge sees only what the scout points at."""
+
+    def __init__(self, spec: ModelSpec, scout: Network, judge: Network) -> None:
+        super().__init__()
+        self.spec = spec
+        self.scout = scout
+        self.judge = judge
+
+
+AnyNetwork = Network | Cascade
+
+
 def build(spec: ModelSpec, seed: int = 0) -> Network:
     """A network with fresh weights that depend on spec and seed alone; global seeds stay as is.
 
@@ -102,6 +167,25 @@ def build(spec: ModelSpec, seed: int = 0) -> Network:
     return Network(spec, layers)
 
 
+def assemble(spec: ModelSpec) -> AnyNetwork:
+    """The network or cascade of a spec, with shapes and no memory. Raises InputError as `build`."""
+    if spec.architecture != CASCADE:
+        return Network(spec, skeleton(spec))
+    check_cascade(spec)
+    scout, judge = (Network(stage, skeleton(stage)) for stage in spec.stages)
+    return Cascade(spec, scout, judge)
+
+
+def window_of(architecture: str, aspect: float, area: float) -> tuple[int, int]:
+    """(height, width) of a window of about this aspect and area that the network can have."""
+    known = ARCHITECTURES[architecture]
+    height, width = (
+        max(known.smallest_window, round(side / known.multiple) * known.multiple)
+        for side in (math.sqrt(area / aspect), math.sqrt(area * aspect))
+    )
+    return height, width
+
+
 def skeleton(spec: ModelSpec) -> nn.Sequential:
     """The layers with their shapes and no memory behind them. Raises InputError as `build`."""
     check(spec)
@@ -115,8 +199,8 @@ def skeleton(spec: ModelSpec) -> nn.Sequential:
 
 
 def count_parameters(spec: ModelSpec) -> int:
-    """How many weights and biases the network has."""
-    return sum(parameter.numel() for parameter in skeleton(spec).parameters())
+    """How many weights and biases the network has, or all those of a cascade."""
+    return sum(parameter.numel() for parameter in assemble(spec).parameters())
 
 
 def multiply_adds(spec: ModelSpec, hw: tuple[int, int] | None = None) -> int:
@@ -124,6 +208,8 @@ def multiply_adds(spec: ModelSpec, hw: tuple[int, int] | None = None) -> int:
 
     Without a size: what one window costs by itself. (1000, 1000) is a megapixel, dense.
     """
+    if spec.architecture == CASCADE:
+        return multiply_adds(spec.stages[0], hw)  # the scout sees all, the judge next to nothing
     total = 0
     values = torch.empty(1, 3, *(hw or spec.window_hw), device="meta")
     for layer in skeleton(spec):
@@ -143,6 +229,11 @@ def check(spec: ModelSpec) -> None:
     if not all(known.smallest_window <= side <= MAX_WINDOW for side in spec.window_hw):
         limits = f"give it sides of {known.smallest_window} to {MAX_WINDOW} pixels"
         raise InputError(f"{spec.architecture} cannot have the window {spec.window_hw}", limits)
+    if any(side % known.multiple for side in spec.window_hw):
+        what = f"{spec.architecture} cannot have the window {spec.window_hw}"
+        raise InputError(what, f"give it sides that are multiples of {known.multiple}")
+    if spec.stages:
+        raise InputError(f"a {spec.architecture} has no stages", f"only a {CASCADE} has")
     if spec.stride != known.stride:
         what = f"{spec.architecture} cannot have the stride {spec.stride}"
         raise InputError(what, f"give it {known.stride}")
@@ -151,6 +242,24 @@ def check(spec: ModelSpec) -> None:
         raise InputError(what, f"give that many, or none for its own {known.widths}")
     if not all(1 <= width <= MAX_WIDTH for width in spec.widths):
         raise InputError(f"widths {spec.widths} out of range", f"give 1 to {MAX_WIDTH} channels")
+    _check_numbers(spec)
+
+
+def check_cascade(spec: ModelSpec) -> None:
+    """Nothing; raises InputError unless the stages are a scout and a judge that fit the whole."""
+    remedy = "train it again"
+    if [stage.architecture for stage in spec.stages] != ["scout", "judge"]:
+        raise InputError("a cascade has two stages, a scout and a judge", remedy)
+    scout, judge = spec.stages
+    fits = (scout.window_hw, scout.stride, scout.context) == (
+        spec.window_hw,
+        spec.stride,
+        spec.context,
+    )
+    if not fits or len(scout.labels) != 2 or judge.labels != spec.labels or spec.widths:
+        raise InputError("the stages of this cascade do not fit together", remedy)
+    if not 0 < scout.threshold < 1:
+        raise InputError("the scout's threshold must lie between 0 and 1", remedy)
     _check_numbers(spec)
 
 

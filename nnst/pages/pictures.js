@@ -136,10 +136,25 @@ function detectionRow(box, closeup, isStrong, group, labels) {
   return row;
 }
 
+/** The way to a picture's explanation, or the command that makes one. */
+function whyOf(image, explain) {
+  if (Object.hasOwn(explain.pages, image)) {
+    return make("p", { class: "why" }, make("a", { href: `../explain/${explain.pages[image]}/index.html` }, "Why?"));
+  }
+  const command = ["nnst explain", inShell(explain.scan), inShell(image)].join(" ");
+  return make("p", { class: "why facts" }, "Why? ", make("code", { title: "Click to select, then copy" }, command));
+}
+
+/** A word of a command, in quotes where it needs them. */
+function inShell(word) {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'"'"'`)}'`;
+}
+
 /** What the large view shows of a picture: the picture, and a list of its detections. */
-function makeLarge(picture, boxes, labels, reasons) {
+function makeLarge(picture, boxes, labels, { reasons, explain }) {
+  const why = whyOf(picture.image, explain);
   if (picture.status !== "ok") {
-    return [make("p", { class: "absent" }, `Could not look: ${reasons[picture.status]}.`)];
+    return [make("div", { class: "absent" }, make("p", {}, `Could not look: ${reasons[picture.status]}.`), why)];
   }
   const frame = make("div", { class: "frame" }, stage(picture, "no thumbnail in this report"));
   const svg = overlay(picture, boxes, labels);
@@ -152,6 +167,7 @@ function makeLarge(picture, boxes, labels, reasons) {
   const side = make("aside", {},
     make("p", { class: "facts" }, `${foundText(picture, boxes)} · ${sizeText(picture)} pixels`),
     make("ol", {}, ...rows),
+    why,
     make("p", { class: "facts digest", title: "sha256 of the file" }, picture.image_id ?? ""));
   return [frame, side];
 }

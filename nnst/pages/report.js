@@ -11,7 +11,7 @@ const WORDS = { found: " found", nothing: " with nothing found", bad: " that cou
 const LABELS = [...new Set(data.pictures.flatMap((picture) => picture.boxes.map((box) => box[5])))].sort();
 
 const at = (id) => document.getElementById(id);
-const state = { step: MODEL_STEP, kind: data.counts.found ? "found" : "all", selected: 0, open: null };
+const state = { step: thresholds.indexOf(data.scan.start), kind: data.counts.found ? "found" : "all", selected: 0, open: null };
 const cards = new Map(); // picture -> its card: a picture once decoded stays so
 let matches = []; // { picture, boxes, kind }, in the order shown
 
@@ -154,7 +154,7 @@ function showLarge(picture) {
   at("large-name").replaceChildren(make("bdi", {}, picture.image));
   at("large-place").textContent = index < 0
     ? "not among the pictures shown" : `${WHOLE.format(index + 1)} of ${WHOLE.format(matches.length)}`;
-  at("large-body").replaceChildren(...makeLarge(picture, strongBoxes(picture), LABELS, data.reasons));
+  at("large-body").replaceChildren(...makeLarge(picture, strongBoxes(picture), LABELS, data));
 }
 
 /** Back to the grid, on the picture last seen: the browser itself returns to the one opened. */

@@ -5,19 +5,19 @@ are inlined. Thumbnails and rows are budgeted, counts are exact. The same scan a
 give the same bytes.
 
 `counting` counts, `listing` chooses what is shown, `thumbnails` makes pictures small, `page` puts a
-page together, `spreadsheet` is the CSV.
+page together, `spreadsheet` is the CSV; `explanation` is a page of its own, about one picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from nnst import records, storage
 from nnst.ledger import Ledger
-from nnst.report import counting, listing, page, spreadsheet
-from nnst.report.listing import ReportSettings
+from nnst.report import counting, explanation, listing, page, spreadsheet
+from nnst.report.listing import Listed, ReportSettings
 
 __all__ = ["DEFAULTS", "Report", "ReportSettings", "write"]
 
@@ -28,7 +28,7 @@ _SCRIPTS = ("pictures.js", "report.js", "start.js")  # each uses those before it
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was written, and what the scan holds at the model's threshold."""
+    """What was written, and what the scan holds at the threshold."""
 
     index: str
     csv: str
@@ -44,7 +44,7 @@ def write(ledger: Ledger, settings: ReportSettings = DEFAULTS) -> Report:
     document = _document(ledger, settings)
     index = storage.join(ledger.out, "report", "index.html")
     table = storage.join(ledger.out, "report", "detections.csv")
-    storage.put(table, spreadsheet.encode(ledger, document["scan"]["threshold"]))
+    storage.put(table, spreadsheet.encode(ledger, document["scan"]["start"]))
     storage.put(index, page.assemble("report.html", _STYLES, _SCRIPTS, document))
     return Report(index, table, document["counts"])
 
@@ -52,9 +52,9 @@ def write(ledger: Ledger, settings: ReportSettings = DEFAULTS) -> Report:
 def _document(ledger: Ledger, settings: ReportSettings) -> dict[str, Any]:
     """All that the page knows."""
     scanned = ledger.read("images")
-    scan = _describe(ledger)
-    tally = counting.tally(ledger, scanned, scan["threshold"])
-    counts = counting.counts(scanned, tally, scan["threshold"])
+    scan = _describe(ledger, settings)
+    tally = counting.tally(ledger, scanned, scan["threshold"], scan["start"])
+    counts = counting.counts(scanned, tally, scan["start"])
     listed = listing.with_boxes(ledger, listing.choose(scanned, settings.listed), settings.boxes)
     pictures, notes = listing.with_thumbnails(ledger, listed, settings)
     thumbnails = sum(bool(picture.thumbnail) for picture in pictures)
@@ -65,22 +65,25 @@ def _document(ledger: Ledger, settings: ReportSettings) -> dict[str, Any]:
         "bad": counting.bad(scanned),
         "reasons": dict(records.REASONS),
         "evaluations": _evaluations(ledger.out),
+        "explain": {"scan": ledger.out, "pages": _explanations(ledger.out, pictures)},
         "tally": tally,
         "notes": [*notes, *_cut_notes(counts, settings.listed)],
         "pictures": [picture.to_dict() for picture in pictures],
     }
 
 
-def _describe(ledger: Ledger) -> dict[str, Any]:
-    """Where the page comes from: archive, model and run."""
+def _describe(ledger: Ledger, settings: ReportSettings) -> dict[str, Any]:
+    """Where the page comes from: archive, model and run; and the threshold that it starts at."""
     model, notes = ledger.plan["identity"]["model"], ledger.notes
+    threshold = float(model["threshold"])
     version = f"/{model['version']}" if model["version"] else ""
     return {
         "source": ledger.source,
         "archive": ledger.source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],
         "model": f"{model['name']}{version}",
         "digest": model["digest"],
-        "threshold": float(model["threshold"]),
+        "threshold": threshold,
+        "start": threshold if settings.threshold is None else settings.threshold,
         "fingerprint": ledger.fingerprint,
         "skipped": dict(notes.get("skipped") or {}),
         "run_id": notes.get("run_id") or "",
@@ -94,6 +97,15 @@ def _evaluations(out: str) -> list[dict[str, Any]]:
     names = [name for name in storage.names(folder) if name.endswith(".json")]
     documents = [storage.read_json(storage.join(folder, name)) for name in names]
     return [{key: found[key] for key in ("truth", "pictures", "map50")} for found in documents]
+
+
+def _explanations(out: str, pictures: Sequence[Listed]) -> dict[str, str]:
+    """The folder of the explanation of each picture that has one."""
+    there = set(storage.names(storage.join(out, explanation.FOLDER)))
+    if not there:
+        return {}
+    folders = {picture.image: explanation.name_of(picture.image) for picture in pictures}
+    return {image: folder for image, folder in folders.items() if folder in there}
 
 
 def _cut_notes(counts: Mapping[str, int], limit: int) -> list[str]:

@@ -19,12 +19,13 @@ _GRID = 100  # the slider's steps from 0 to 1
 Tally = Mapping[str, list[Any]]  # thresholds, and the pictures and detections that reach each
 
 
-def tally(ledger: Ledger, scanned: pa.Table, threshold: float) -> Tally:
-    """How many pictures and detections reach each threshold that the page's slider can take.
+def tally(ledger: Ledger, scanned: pa.Table, *own: float) -> Tally:
+    """How many pictures and detections reach each threshold that the page's slider can take,
+    which are its steps and those given.
 
     Compared as float32, in the page too, so that a score of 0.42 reaches a threshold of 0.42.
     """
-    thresholds = sorted({step / _GRID for step in range(1, _GRID + 1)} | {threshold})
+    thresholds = sorted({step / _GRID for step in range(1, _GRID + 1)} | {*own})
     detections = np.zeros(len(thresholds), dtype=np.int64)
     for part in ledger.parts("detections", ["score"]):
         detections += _count(part["score"].to_numpy(), thresholds)

@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float, float, str]  # x0, y0, x1, y1, score, la
 
 @dataclass(frozen=True, slots=True)
 class ReportSettings:
-    """The page's budget. All counts are of the whole scan, whatever the budget."""
+    """The page's budget and threshold. Counts are of the whole scan, whatever the budget."""
 
     thumbnails: int = 400  # pictures that get one, best score first
     thumbnail_side: int = 360  # longest side in pixels
@@ -35,6 +35,7 @@ class ReportSettings:
     listed: int = 20_000  # pictures in the page's list; and as many that could not be looked at
     boxes: int = 50  # per picture
     quality: int = 78  # of JPEG, 1 to 100
+    threshold: float | None = None  # at which the page opens and the CSV marks; None: the model's
 
     def __post_init__(self) -> None:
         budgets = self.thumbnails, self.large, self.closeups, self.listed, self.boxes
@@ -42,6 +43,8 @@ class ReportSettings:
             raise ValueError("a report's sides start at 16 pixels, its other budgets at 0")
         if not 1 <= self.quality <= 100:
             raise ValueError(f"a report's quality of JPEG is 1 to 100, not {self.quality}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"a report's threshold is 0 to 1, not {self.threshold}")
 
     def sizes(self, rank: int) -> Sizes:
         """The sizes of the small pictures made of the picture of this rank."""

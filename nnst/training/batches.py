@@ -1,7 +1,10 @@
-"""Batches for one step: windows on and beside the logos, and patches of background.
+"""Batches for networks that are laid over a level: patches, and what each window in them shows.
 
-A batch depends on the seed, the epoch, the step and the rank alone, so training that resumes
-sees what undisturbed training saw.
+A patch is larger than a window, so it holds windows on a logo, beside it and away from it at once,
+as a level does. A batch depends on the seed, the epoch, the step and the rank alone, so training
+that resumes sees what undisturbed training saw.
+
+B patches, H W pixels of one, h w cells of its score map.
 """
 
 from __future__ import annotations
@@ -10,15 +13,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nnst import boxes as boxes_
 from nnst.records import BACKGROUND, Crop
-from nnst.training.augmentation import degrade, paste, view, warp
+from nnst.training.augmentation import (
+    Distortion,
+    Matrix,
+    Pixels,
+    corners,
+    degrade,
+    distort,
+    frame,
+    paste,
+    warp,
+)
 from nnst.training.settings import AugmentSettings
 
-NEAR_MISS_IOU = 0.3  # a window whose object shares less than this with the logo is background
-STILL = AugmentSettings(rotate=0, stretch=0, shear=0)
+IGNORED = -1  # as a target: neither logo nor background
+LOGO_IOU, BACKGROUND_IOU = 0.6, 0.35  # of a window's object with the logo, at its own aspect
+STILL = AugmentSettings(rotate=0, stretch=0, shear=0, perspective=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,38 +63,34 @@ class BatchSettings:
     """What a batch holds."""
 
     window_hw: tuple[int, int]
+    stride: int  # pixels between windows
     context: float  # side of a window over side of the object that it shows
-    logos: int  # windows on a logo
-    near_misses: int  # windows beside one
-    patches: int  # of background, each seen densely
+    logos: int  # patches with a logo
+    background: int  # patches without
     patch_hw: tuple[int, int]
-    shift: float  # window pixels, half of what the scan's grid may be off
     scale: float  # factor, half a step of the scan's pyramid
+    strays: float  # share of logos of any size, also one at which no window should find it
     augment: AugmentSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Windows with classes, and patches whose every window is background."""
+    """Patches, and the class of each of their windows."""
 
-    windows: NDArray[np.uint8]  # (B, 3, h, w) RGB
-    classes: NDArray[np.int64]  # (B,)
-    patches: NDArray[np.uint8]  # (P, 3, H, W) RGB
+    patches: NDArray[np.uint8]  # (B, 3, H, W) RGB
+    targets: NDArray[np.int64]  # (B, h, w), IGNORED where a window shows half a logo
 
 
 def draw_batch(store: CropStore, settings: BatchSettings, seed: tuple[int, int, int, int]) -> Batch:
     """The batch of this (seed, epoch, step, rank). Classes of logos are drawn equally often."""
     rng = np.random.default_rng(seed)
-    picks = _balanced(store.classes, settings.logos, rng)
-    windows = [_logo(store, pick, settings, rng) for pick in picks.tolist()]
-    beside = rng.integers(len(store.logos), size=settings.near_misses)
-    windows += [_near_miss(store.logos[pick], settings, rng) for pick in beside.tolist()]
-    patches = [_patch(store, settings, rng) for _ in range(settings.patches)]
-    targets = np.concatenate([store.classes[picks], np.full(settings.near_misses, BACKGROUND)])
+    picks = balanced(store.classes, settings.logos, rng)
+    drawn = [_logo_patch(store, pick, settings, rng) for pick in picks.tolist()]
+    empty = np.full(_grid_hw(settings), BACKGROUND, np.int64)
+    drawn += [(_patch(store, settings, rng), empty) for _ in range(settings.background)]
     return Batch(
-        _planes(windows, settings.window_hw),
-        targets.astype(np.int64),
-        _planes(patches, settings.patch_hw),
+        planes([patch for patch, _ in drawn], settings.patch_hw),
+        np.stack([targets for _, targets in drawn]),
     )
 
 
@@ -87,17 +99,17 @@ def centred_windows(
 ) -> NDArray[np.uint8]:
     """(N, 3, h, w) the window exactly on each crop's box, unchanged: for validation."""
     rng = np.random.default_rng(0)  # without a say in what STILL changes
-    placement = (0.0, 0.0, 1 / context)
-    windows = [
-        warp(crop.pixels, view(crop.box_in_crop, window_hw, placement, STILL, rng), window_hw)
-        for crop in crops
-    ]
-    return _planes(windows, window_hw)
+    middle = window_hw[1] / 2, window_hw[0] / 2
+    windows = []
+    for crop in crops:
+        logo = distort(crop.box_in_crop, STILL, rng)
+        scale = np.full(2, _scale_to(logo, window_hw, context))
+        matrix = frame(logo.center, scale, middle) @ logo.matrix
+        windows.append(warp(crop.pixels, matrix, window_hw))
+    return planes(windows, window_hw)
 
 
-def _balanced(
-    classes: NDArray[np.int64], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def balanced(classes: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """(count,) indices in which each class comes equally often, on average."""
     present = np.unique(classes)
     wanted = rng.choice(present, size=count)
@@ -108,75 +120,118 @@ def _balanced(
     return picks
 
 
-def _logo(
-    store: CropStore, pick: int, settings: BatchSettings, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    crop = store.logos[pick]
-    placement = (
-        rng.uniform(-settings.shift, settings.shift),
-        rng.uniform(-settings.shift, settings.shift),
-        settings.scale ** rng.uniform(-1, 1) / settings.context,
-    )
-    matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
-    window = warp(crop.pixels, matrix, settings.window_hw)
-    if store.background and rng.random() < settings.augment.paste:
-        scenery = _scenery(store, settings.window_hw, settings, rng)
-        window = paste(window, scenery, crop.box_in_crop, matrix)
-    return degrade(window, settings.augment, rng)
+def cell_targets(
+    box: NDArray[np.float64], label: int, settings: BatchSettings
+) -> NDArray[np.int64]:
+    """(h, w) the class of every window of a patch with a logo in this box of it.
 
-
-def _near_miss(crop: Crop, settings: BatchSettings, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A window that sees part of a logo, or a logo much too large or too small."""
-    placement = near_miss_placement(settings, rng)
-    matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
-    return degrade(warp(crop.pixels, matrix, settings.window_hw), settings.augment, rng)
-
-
-def near_miss_placement(
-    settings: BatchSettings, rng: np.random.Generator
-) -> tuple[float, float, float]:
-    """Where a logo lies, as `view` takes it, when the window's object hardly overlaps it."""
-    height, width = (side / settings.context for side in settings.window_hw)
-    while True:
-        size = math.exp(rng.uniform(-1.1, 1.1))
-        reach = 0.9 * (settings.context + min(size, 1)) / 2  # so that the window sees some of it
-        dx, dy = rng.uniform(-reach, reach, size=2)  # in sides of the object
-        if _iou(dx, dy, size) < NEAR_MISS_IOU:
-            return dx * width, dy * height, size / settings.context
-
-
-def _iou(dx: float, dy: float, size: float) -> float:
-    """IoU of the unit square with one of this side whose centre is off by (dx, dy)."""
-    shared = 1.0
-    for offset in (dx, dy):
-        shared *= max(0.0, min(0.5, offset + size / 2) - max(-0.5, offset - size / 2))
-    return shared / (1 + size * size - shared)
-
-
-def _patch(
-    store: CropStore, settings: BatchSettings, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    return degrade(_scenery(store, settings.patch_hw, settings, rng), settings.augment, rng)
-
-
-def _scenery(
-    store: CropStore, hw: tuple[int, int], settings: BatchSettings, rng: np.random.Generator
-) -> NDArray[np.uint8]:
-    """A piece of a background crop, at the scale it was cut for or up to 1.8 times larger.
-
-    So a crop with its context fills a patch, and has the resolution for it.
+    A window can have but one shape, so the logo counts as a box of the window's aspect with its
+    centre and its area.
     """
+    height, width = (side / settings.context for side in settings.window_hw)
+    rows, columns = _grid_hw(settings)
+    y, x = np.mgrid[:rows, :columns] * settings.stride
+    centers = np.stack([x + settings.window_hw[1] / 2, y + settings.window_hw[0] / 2], axis=-1)
+    area = max(float((box[2] - box[0]) * (box[3] - box[1])), 1e-6)
+    size = np.array([math.sqrt(area * height / width), math.sqrt(area * width / height)])
+    logo = boxes_.from_center((box[None, :2] + box[None, 2:]) / 2, size[None])
+    windows = boxes_.from_center(centers.reshape(-1, 2), np.array([[height, width]]))
+    iou = boxes_.pairwise_iou(windows, logo).reshape(rows, columns)
+    targets = np.where(iou < BACKGROUND_IOU, BACKGROUND, IGNORED)
+    targets[iou >= LOGO_IOU] = label
+    return targets.astype(np.int64)
+
+
+def _logo_patch(
+    store: CropStore, pick: int, settings: BatchSettings, rng: np.random.Generator
+) -> tuple[Pixels, NDArray[np.int64]]:
+    """A logo somewhere in a patch, at a size that some level of the pyramid would show."""
+    crop = store.logos[pick]
+    logo = distort(crop.box_in_crop, settings.augment, rng)
+    scale = _scale_to(logo, settings.window_hw, settings.context)
+    scale *= settings.scale ** rng.uniform(-1, 1)
+    if rng.random() < settings.strays:
+        scale *= math.exp(rng.uniform(-1.1, 1.1))
+    height, width = settings.patch_hw
+    room = (width - settings.window_hw[1]) / 2, (height - settings.window_hw[0]) / 2
+    x, y = (rng.uniform(-1, 1, 2) * room).tolist()
+    at = width / 2 + x, height / 2 + y
+    box = np.concatenate([at - scale * logo.size / 2, at + scale * logo.size / 2])
+    matrix = frame(logo.center, np.full(2, scale), at) @ logo.matrix
+    patch = show(store, crop, matrix, settings.patch_hw, settings.augment, rng)
+    return patch, cell_targets(box, int(store.classes[pick]), settings)
+
+
+def show(
+    store: CropStore,
+    crop: Crop,
+    matrix: Matrix,
+    hw: tuple[int, int],
+    augment: AugmentSettings,
+    rng: np.random.Generator,
+) -> Pixels:
+    """(h, w, 3) the crop through a matrix, degraded; now and then on another background.
+
+    Scenery stands wherever the crop ends too: grey there would tell where a logo is not.
+    """
+    # Replicated, as grey would shine through along the seam.
+    border = cv2.BORDER_REPLICATE if store.background else cv2.BORDER_CONSTANT
+    window = warp(crop.pixels, matrix, hw, border)
+    whole = 0.0, 0.0, float(crop.pixels.shape[1]), float(crop.pixels.shape[0])
+    x0, y0, x1, y1 = crop.box_in_crop.tolist()
+    pasted = bool(crop.label) and rng.random() < augment.paste
+    polygon = corners(matrix, (x0, y0, x1, y1) if pasted else whole)
+    if store.background and (pasted or not _covers(polygon, hw)):
+        window = paste(window, _scenery(store, hw, rng), polygon)
+    return degrade(window, augment, rng)
+
+
+def _covers(polygon: NDArray[np.float64], hw: tuple[int, int]) -> bool:
+    """Whether a convex polygon, its corners in turn, holds all of a window."""
+    points = np.array([[0, 0], [hw[1], 0], [hw[1], hw[0]], [0, hw[0]]])
+    edge = np.roll(polygon, -1, axis=0) - polygon  # (4, 2)
+    apart = points[:, None] - polygon[None]  # (4, 4, 2)
+    side = edge[:, 0] * apart[..., 1] - edge[:, 1] * apart[..., 0]
+    return bool((side >= 0).all() or (side <= 0).all())
+
+
+def _patch(store: CropStore, settings: BatchSettings, rng: np.random.Generator) -> Pixels:
+    """A piece of a background crop, at the scale it was cut for or up to 1.8 times larger."""
     crop = store.background[rng.integers(len(store.background))]
-    height, width = settings.window_hw
-    # As to a window in the middle of the piece.
-    dx, dy = rng.uniform(-0.3, 0.3, size=2) * (width, height)
-    placement = dx, dy, math.exp(rng.uniform(0, 0.6)) / settings.context
-    matrix = view(crop.box_in_crop, settings.window_hw, placement, settings.augment, rng)
-    matrix[:, 2] += (hw[1] - width) / 2, (hw[0] - height) / 2
-    return warp(crop.pixels, matrix, hw)
+    logo = distort(crop.box_in_crop, settings.augment, rng)
+    scale = _scale_to(logo, settings.window_hw, settings.context) * math.exp(rng.uniform(0, 0.6))
+    height, width = settings.patch_hw
+    x, y = (rng.uniform(-0.3, 0.3, 2) * settings.window_hw[::-1]).tolist()
+    matrix = frame(logo.center, np.full(2, scale), (width / 2 + x, height / 2 + y)) @ logo.matrix
+    return show(store, crop, matrix, settings.patch_hw, settings.augment, rng)
 
 
-def _planes(windows: Sequence[NDArray[np.uint8]], hw: tuple[int, int]) -> NDArray[np.uint8]:
+def _scenery(store: CropStore, hw: tuple[int, int], rng: np.random.Generator) -> Pixels:
+    """A piece of a background crop that fills a window of any size."""
+    crop = store.background[rng.integers(len(store.background))]
+    height, width = crop.pixels.shape[:2]
+    fits = max(hw[0] / height, hw[1] / width)
+    scale = np.full(2, fits * math.exp(rng.uniform(0, 0.6)))
+    middle = np.array([width, height]) / 2
+    matrix = frame(middle, scale, (hw[1] / 2, hw[0] / 2))
+    return warp(crop.pixels, matrix, hw, cv2.BORDER_REPLICATE)
+
+
+def _scale_to(logo: Distortion, window_hw: tuple[int, int], context: float) -> float:
+    """The scale at which a logo has the area of the object that a window shows."""
+    area = window_hw[0] * window_hw[1] / context**2
+    return math.sqrt(area / max(float(logo.size.prod()), 1e-6))
+
+
+def _grid_hw(settings: BatchSettings) -> tuple[int, int]:
+    height, width = (
+        (patch - window) // settings.stride + 1
+        for patch, window in zip(settings.patch_hw, settings.window_hw, strict=True)
+    )
+    return height, width
+
+
+def planes(windows: Sequence[Pixels], hw: tuple[int, int]) -> NDArray[np.uint8]:
     """(N, 3, h, w) of (h, w, 3) pictures; channels stay last in memory, as convolutions like it."""
     stacked = np.stack(windows) if windows else np.zeros((0, *hw, 3), np.uint8)
     return stacked.transpose(0, 3, 1, 2)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnst import crops
 from nnst.errors import InputError
 from nnst.ledger import Ledger
-from nnst.records import Crop
+from nnst.records import Annotation, Crop
 from nnst.training.batches import CropStore
 
 
@@ -20,23 +21,41 @@ class Stores:
     validation: CropStore
 
 
-def read_stores(
-    crop_sets: Sequence[Ledger], background: Sequence[Ledger], labels: Sequence[str]
-) -> Stores:
+@dataclass(frozen=True, slots=True)
+class CropData:
+    """The crop sets that are learnt from, as folders."""
+
+    crop_sets: tuple[str, ...]  # of annotated pictures
+    background: tuple[str, ...] = ()
+    mined: tuple[str, ...] = ()  # hard negatives of either
+    share: float = 1.0  # of the annotated pictures that are for training
+
+
+def read_stores(data: CropData, labels: Sequence[str]) -> Stores:
     """The crops of annotated pictures, and those of background pictures that are none of these.
 
     A picture with a logo may lie in the background archive too: cut as background it would teach
     the network to overlook the logo. Raises ValueError for a label that is not in `labels`, and
     InputError when there is no logo or no background to train on.
     """
-    annotated = {item.image_id for book in crop_sets for _, item in crops.read_truth(book)}
+    crop_sets, background, mined = (
+        [Ledger.open(path, "crop") for path in paths]
+        for paths in (data.crop_sets, data.background, data.mined)
+    )
+    truth = [item for book in crop_sets for item in crops.read_truth(book)]
+    split = {item.image_id: side for side, item in truth}
+    unused = unused_pictures(truth, data.share)
     sides: dict[str, list[Crop]] = {"train": [], "validation": []}
-    for book in (*crop_sets, *background):
-        without = annotated if book in background else ()
-        for side, crop in crops.read_crops(book, without):
+    for book in crop_sets:
+        for side, crop in crops.read_crops(book, unused):
             sides[side].append(crop)
+    for book in (*background, *mined):
+        own = book.source in data.crop_sets  # mined on annotated pictures, beside their boxes
+        for side, crop in crops.read_crops(book, unused if own else split):
+            # The truth's side, as the pictures may have been split anew since they were mined.
+            sides[split.get(crop.image_id, side)].append(crop)
     train, validation = (CropStore.of(sides[side], labels) for side in ("train", "validation"))
-    names = ", ".join(book.out for book in crop_sets)
+    names = ", ".join(data.crop_sets)
     if not train.logos:
         what = f"no crop of a logo is for training in {names}"
         raise InputError(what, "draw boxes on more pictures, and crop again")
@@ -46,6 +65,12 @@ def read_stores(
     return Stores(train, validation)
 
 
+def unused_pictures(truth: Sequence[tuple[str, Annotation]], share: float) -> frozenset[str]:
+    """The content hashes of the training pictures that a share leaves out, chosen by the hash."""
+    training = sorted({item.image_id for split, item in truth if split == "train"})
+    return frozenset(training[max(1, math.ceil(share * len(training))) :])
+
+
 def check_split(crop_sets: Sequence[Ledger]) -> None:
     """Raise InputError when near duplicates of one picture are on both sides of the split."""
     columns = ["image", "image_id", "perceptual_hash", "split"]
@@ -53,7 +78,7 @@ def check_split(crop_sets: Sequence[Ledger]) -> None:
         row
         for book in crop_sets
         for row in book.read("pictures", columns).to_pylist()
-        if row["image_id"] is not None
+        if row["perceptual_hash"] is not None  # unreadable, or only mined
     ]
     groups = crops.near_duplicate_groups(
         [row["image_id"] for row in rows], [int(row["perceptual_hash"], 16) for row in rows]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from nnst import boxes as boxes_
 from nnst.models.networks import Network
+from nnst.models.scoring import Scorer
 from nnst.records import Detections, ModelSpec, PyramidLevel
 
 ScoreMap = NDArray[np.float32]  # (K, h, w) logits
@@ -34,7 +35,7 @@ def grid_hw(level_hw: tuple[int, int], spec: ModelSpec) -> tuple[int, int]:
 
 
 def score_map(
-    network: Network, level_pixels: NDArray[np.uint8], tile_hw: tuple[int, int] = TILE_HW
+    network: Network | Scorer, level_pixels: NDArray[np.uint8], tile_hw: tuple[int, int] = TILE_HW
 ) -> ScoreMap:
     """(K, h, w) logits of every window of (H, W, 3) pixels, in one pass over tiles of the level.
 
@@ -42,14 +43,14 @@ def score_map(
     """
     spec = network.spec
     logits = np.empty((len(spec.labels), *grid_hw(level_pixels.shape[:2], spec)), np.float32)
-    for rows, columns in _tiles(logits.shape[1:], tile_hw, spec):
-        tile = level_pixels[_span(rows, spec, 0), _span(columns, spec, 1)]
-        logits[:, rows, columns] = _score(network, tile[None])[0]
+    for rows, columns in tiles(logits.shape[1:], tile_hw, spec):
+        tile = level_pixels[span(rows, spec, 0), span(columns, spec, 1)]
+        logits[:, rows, columns] = score_batch(network, tile[None])[0]
     return logits
 
 
 def score_windows_one_by_one(
-    network: Network, level_pixels: NDArray[np.uint8], batch: int = 256
+    network: Network | Scorer, level_pixels: NDArray[np.uint8], batch: int = 256
 ) -> ScoreMap:
     """The same as `score_map`, each window cut out and scored by itself: slow, and plain to see."""
     spec = network.spec
@@ -62,7 +63,7 @@ def score_windows_one_by_one(
     for start in range(0, height * width, batch):
         index = np.arange(start, min(start + batch, height * width))
         cut = windows[index // width, index % width]  # (B, 3, wh, ww)
-        parts.append(_score(network, cut.transpose(0, 2, 3, 1))[:, :, 0, 0])  # (B, K)
+        parts.append(score_batch(network, cut.transpose(0, 2, 3, 1))[:, :, 0, 0])  # (B, K)
     return np.concatenate(parts).T.reshape(-1, height, width)
 
 
@@ -114,6 +115,13 @@ def candidates(
     return Detections(window_boxes(cells, level, spec), scores[kept], labels + 1)
 
 
+def peaks(odds: NDArray[np.float32], least: float) -> Cells:
+    """(N, 2) rows and columns of the cells of an (h, w) map that no neighbour exceeds."""
+    if not odds.size:
+        return np.zeros((0, 2), np.int64)
+    return np.argwhere((odds >= least) & (odds >= _neighbourhood_max(odds)))
+
+
 def probabilities(logits: ScoreMap, spec: ModelSpec) -> ScoreMap:
     """(K - 1, h, w) calibrated probability of each class but background: it against the rest.
 
@@ -134,7 +142,7 @@ def _neighbourhood_max(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.dilate(values, np.ones((3, 3), np.uint8))) if values.size else values
 
 
-def _tiles(
+def tiles(
     cells_hw: tuple[int, ...], tile_hw: tuple[int, int], spec: ModelSpec
 ) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of the cells of each tile, together all of them."""
@@ -150,15 +158,16 @@ def _tiles(
             )
 
 
-def _span(cells: slice, spec: ModelSpec, axis: int) -> slice:
+def span(cells: slice, spec: ModelSpec, axis: int) -> slice:
     """The level pixels that the windows of these cells cover along an axis."""
     start, stop = cells.start * spec.stride, (cells.stop - 1) * spec.stride
     return slice(start, stop + spec.window_hw[axis])
 
 
-def _score(network: Network, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(B, K, h, w) logits of (B, H, W, 3) pixels; computed where the network is."""
-    values = torch.tensor(pixels, device=network.mean.device)  # a copy
+def score_batch(network: Network | Scorer, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(B, K, h, w) outputs for (B, H, W, 3) pixels; computed where the network is."""
+    device = network.device if isinstance(network, Scorer) else network.mean.device
+    values = torch.tensor(pixels, device=device)  # a copy
     with torch.inference_mode():
         logits = network(values.permute(0, 3, 1, 2))  # channels stay last in memory
     return np.asarray(logits.float().cpu().numpy())

@@ -1,0 +1,244 @@
+"""The cascade: a scout looks at every window of every level, a judge at what the scout points at.
+
+The judge sees a larger crop with context, decides, and moves the box onto the logo; what it moved
+it judges once more, and the mean of both verdicts counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nnst import boxes as boxes_
+from nnst import models, nms, pyramid, windows
+from nnst.boxes import Boxes
+from nnst.detector.pictures import Detector
+from nnst.detector.settings import MAX_SCALE, DetectorSettings, Stopwatch
+from nnst.errors import ConfigError
+from nnst.models import Model
+from nnst.models.networks import BOX_DELTAS
+from nnst.models.scoring import ready
+from nnst.records import Detections, PyramidLevel
+
+LEVELS_PER_OCTAVE = 3  # what training makes a cascade tolerant of
+DTYPE = torch.bfloat16  # of the convolutions: twice as fast
+GREY = 128  # around a picture
+DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
+SAME_CANDIDATE, SAME_BOX = 0.5, 0.5  # IoU above which the lesser is not judged, or judged again
+LEAST_ODDS = -4.0  # log-odds of the first verdict that is worth a second one
+BATCHES = (2, 4, 8, 16, 32)  # crops judged at once: few shapes, see windows.canvases
+HEAD = 3  # last layers of the judge, whose outputs are not to be rounded
+MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """What the scout points at in a picture."""
+
+    boxes: Boxes  # (N, 4) in the picture, not clipped
+    odds: NDArray[np.float32]  # (N,) log-odds of the scout
+
+
+class Cascade(Detector):
+    """Finds the objects of a cascade model in upright pixels."""
+
+    def __init__(
+        self,
+        model: Model,
+        settings: DetectorSettings | None = None,
+        device: str = "cpu",
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
+        super().__init__(model, settings, stopwatch)
+        self.scout_spec, self.judge_spec = model.spec.stages
+        self.object_hw = tuple(side / self.scout_spec.context for side in self.scout_spec.window_hw)
+        self.max_scale = self._max_scale()
+        self.levels_per_octave = self.settings.levels_per_octave or LEVELS_PER_OCTAVE
+        if not isinstance(model.network, models.Cascade):
+            raise ValueError(f"a {model.spec.architecture} is no cascade")
+        self.scout = ready(model.network.scout, device, DTYPE)
+        self.judge = ready(model.network.judge, device, DTYPE, HEAD)
+
+    @property
+    def reduction(self) -> int:
+        """By how much a picture's sides may be divided before the judge would see less."""
+        seen = self.judge_spec.window_hw[1] / self.judge_spec.context
+        for reduction in (8, 4, 2):
+            if self.settings.min_width >= reduction * seen:
+                return reduction
+        return 1
+
+    def detect_all(
+        self, pictures: Sequence[NDArray[np.uint8]], enlarge: Sequence[float]
+    ) -> list[Detections]:
+        """The detections in each picture: proposed for all together, then judged one by one."""
+        halves = [pyramid.Halves(picture) for picture in pictures]
+        proposals = self.propose(halves, enlarge)
+        with self.stopwatch.stage("judge"):
+            return self.judged(halves, [proposed.boxes for proposed in proposals])
+
+    def suspects(self, pixels: NDArray[np.uint8], count: int) -> Boxes:
+        """What the judge takes most for an object: as the scout gave it, and as it was moved."""
+        picture = pyramid.Halves(pixels)
+        proposed = self.propose([picture], [1.0])[0].boxes
+        logits, moved = self.verdict(picture, proposed)
+        odds = logits[:, 1:].max(axis=1) - logits[:, 0]
+        best = np.argsort(-odds, kind="stable")[: -(-count // 2)]
+        boxes = np.stack([proposed[best], moved[best]], axis=1).reshape(-1, 4)
+        return boxes[:count]
+
+    def propose(
+        self, pictures: Sequence[pyramid.Halves], enlarge: Sequence[float]
+    ) -> list[Proposals]:
+        """What the scout points at in each picture, best first."""
+        with self.stopwatch.stage("pyramid"):
+            levels = [
+                list(self.levels(picture, factor))
+                for picture, factor in zip(pictures, enlarge, strict=True)
+            ]
+        with self.stopwatch.stage("scout"):
+            every = [level.pixels for some in levels for level in some]
+            maps = iter(windows.score_maps(every, self.scout_spec, self._scout))
+        with self.stopwatch.stage("candidates"):
+            return [
+                self._candidates([(level, next(maps)) for level in some], picture, factor)
+                for some, picture, factor in zip(levels, pictures, enlarge, strict=True)
+            ]
+
+    def levels(self, picture: pyramid.Halves, enlarge: float) -> list[PyramidLevel]:
+        """The levels that the scout looks at, each with half a window of border."""
+        height, width = self.scout_spec.window_hw
+        scales = pyramid.scales(
+            (picture.pixels.shape[0], picture.pixels.shape[1]),
+            (self.object_hw[0], self.object_hw[1]),
+            levels_per_octave=self.levels_per_octave,
+            max_scale=self.max_scale * enlarge,
+        )
+        pad_xy = width // 2, height // 2
+        return list(pyramid.levels(picture, scales, pad_xy, self.scout_spec.mean))
+
+    def judged(
+        self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
+    ) -> list[Detections]:
+        """Of each picture's proposed boxes those that show an object, moved onto it, suppressed."""
+        once = []
+        for logits, boxes in self.verdicts(pictures, proposed):
+            index = self._distinct(boxes, logits, LEAST_ODDS)
+            once.append((logits[index], boxes[index]))
+        twice = self.verdicts(pictures, [boxes for _, boxes in once])
+        return [
+            self._decided(picture, ((first + second) / 2).astype(np.float32), boxes)
+            for picture, (first, _), (second, boxes) in zip(pictures, once, twice, strict=True)
+        ]
+
+    def verdicts(
+        self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
+    ) -> list[tuple[NDArray[np.float32], Boxes]]:
+        """For each picture's boxes (N, K) logits, and (N, 4) where the judge would have them.
+
+        All are judged together: a batch of crops costs little more than one crop.
+        """
+        hw = self.judge_spec.window_hw
+        crops = [
+            picture.cut(frame, hw, GREY)
+            for picture, boxes in zip(pictures, proposed, strict=True)
+            for frame in boxes_.grow(boxes, self.judge_spec.context)
+        ]
+        outputs = self._judge(crops)  # (N, K + 4)
+        labels = len(self.spec.labels)
+        found = []
+        for boxes in proposed:
+            mine, outputs = outputs[: len(boxes)], outputs[len(boxes) :]
+            moves = np.clip(mine[:, labels:], -MOST_MOVE, MOST_MOVE)
+            found.append((mine[:, :labels], boxes_.move(boxes, moves)))
+        return found
+
+    def verdict(
+        self, picture: pyramid.Halves, proposed: Boxes
+    ) -> tuple[NDArray[np.float32], Boxes]:
+        """As `verdicts`, of one picture."""
+        return self.verdicts([picture], [proposed])[0]
+
+    def _decided(
+        self, picture: pyramid.Halves, logits: NDArray[np.float32], boxes: Boxes
+    ) -> Detections:
+        """The detections among the boxes of a picture, with (N, K) logits."""
+        scores = windows.probabilities(logits.T[:, :, None], self.spec)[:, :, 0]  # (K - 1, N)
+        labels, rows = np.nonzero(scores >= self.settings.min_score)
+        clipped = boxes_.clip(boxes, (picture.pixels.shape[0], picture.pixels.shape[1]))[rows]
+        visible = boxes_.area(clipped) > 0
+        return self._suppress(Detections(clipped, scores[labels, rows], labels + 1)[visible])
+
+    def _scout(self, canvas: NDArray[np.uint8]) -> windows.ScoreMap:
+        return windows.score_batch(self.scout, canvas[None])[0]
+
+    def _judge(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(N, K + 4) outputs; batches are filled up, so that they come in few shapes."""
+        found = [np.zeros((0, len(self.spec.labels) + BOX_DELTAS), np.float32)]
+        for start in range(0, len(crops), BATCHES[-1]):
+            some = crops[start : start + BATCHES[-1]]
+            size = next(size for size in BATCHES if size >= len(some))
+            batch = np.zeros((size, *self.judge_spec.window_hw, 3), np.uint8)
+            batch[: len(some)] = some
+            found.append(windows.score_batch(self.judge, batch)[: len(some), :, 0, 0])
+        return np.concatenate(found)
+
+    def _candidates(
+        self,
+        scored: Sequence[tuple[PyramidLevel, windows.ScoreMap]],
+        picture: pyramid.Halves,
+        enlarge: float,
+    ) -> Proposals:
+        threshold = self.scout_spec.threshold
+        least = math.log(threshold / (1 - threshold))
+        boxes, odds = [np.zeros((0, 4), np.float32)], [np.zeros(0, np.float32)]
+        for level, logits in scored:
+            here = logits[1] - logits[0]  # (h, w)
+            cells = windows.peaks(here, least)
+            odds.append(here[cells[:, 0], cells[:, 1]])
+            boxes.append(windows.window_boxes(cells, level, self.scout_spec))
+        megapixels = picture.pixels.shape[0] * picture.pixels.shape[1] * enlarge**2 / 1e6
+        most = 16 + math.ceil(self.settings.candidates_per_megapixel * megapixels)
+        found = Detections(
+            np.concatenate(boxes), np.concatenate(odds), np.ones(sum(map(len, odds)), np.int64)
+        )
+        found = found[nms.ranking(found)[: 4 * most]]
+        kept = nms.non_max_suppression(found, SAME_CANDIDATE)[slice(most)]
+        return Proposals(kept.boxes, kept.scores)
+
+    def _distinct(
+        self, boxes: Boxes, logits: NDArray[np.float32], least: float
+    ) -> NDArray[np.int64]:
+        """Indices of boxes worth a second verdict: good enough, and none too much like a better."""
+        odds = logits[:, 1:].max(axis=1) - logits[:, 0]
+        labels = 1 + logits[:, 1:].argmax(axis=1)
+        index = np.flatnonzero(odds >= least)
+        index = index[np.argsort(-odds[index], kind="stable")]
+        return index[nms.survivors(boxes[index], labels[index], SAME_BOX)]
+
+    def _suppress(self, found: Detections) -> Detections:
+        kept = nms.non_max_suppression(
+            found[nms.ranking(found)[: self.settings.max_candidates]],
+            self.settings.iou_threshold,
+            self.settings.nested_threshold,
+        )
+        boxes = np.round(kept.boxes.astype(np.float64), 2).astype(np.float32)
+        scores = np.round(kept.scores.astype(np.float64), 4).astype(np.float32)
+        rounded = Detections(boxes, scores, kept.labels)
+        return rounded[nms.ranking(rounded)[: self.settings.max_detections]]
+
+    def _max_scale(self) -> float:
+        """The scale at which the smallest object wanted is as wide as the window shows it."""
+        if not self.settings.min_width:
+            return DEFAULT_SCALE
+        scale = self.object_hw[1] / self.settings.min_width
+        if scale > MAX_SCALE:
+            least = self.object_hw[1] / MAX_SCALE
+            what = f"min_width {self.settings.min_width:g} is too small for this model"
+            raise ConfigError(what, f"give {least:.3g} pixels or more")
+        return scale
