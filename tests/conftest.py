@@ -1,7 +1,8 @@
 """Fixtures that several test files share: one Ray, one folder to work in, drawn pictures, models.
 
 The pictures show a mark of a few coarse coloured blocks. `mark_model` finds it without training: a
-dense network whose one hidden neuron has the mark itself as weights.
+dense network whose one hidden neuron has the mark itself as weights. `mark_cascade` is taught the
+mark in a few seconds, from crops of drawn pictures and what its scout takes for one.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ MARK_BOXES = (  # xyxy of the mark in each of the scenes
 
 CROP_FLAGS = ("--set", "shard_images=4", "--set", "validation_share=0.4")
 TRAIN_FLAGS = (
-    *("--epochs", "4", "--workers", "1", "--set", "training.steps=6", "--set", "training.logos=8"),
-    *("--set", "training.near_misses=8", "--set", "training.patches=2"),
+    *("--model", "lenet", "--epochs", "4", "--workers", "1", "--set", "training.steps=6"),
+    *("--set", "training.logos=8", "--set", "training.background=8"),
 )
 
 
@@ -222,6 +223,104 @@ def mark_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("mark-model")
     models.save(folder, spec, network.state_dict())
     return f"{folder}/"
+
+
+@pytest.fixture(scope="session")
+def mark_cascade(tmp_path_factory: pytest.TempPathFactory, draw: Callable[..., np.ndarray]) -> str:
+    """The folder, with a slash, of a small cascade that was taught the mark; in some seconds."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a worker
+    try:
+        folder = tmp_path_factory.mktemp("mark-cascade")
+        _teach_cascade(draw, f"{folder}/")
+    finally:
+        torch.set_num_threads(threads)
+    return f"{folder}/"
+
+
+def _teach_cascade(draw: Callable[..., np.ndarray], folder: str) -> None:
+    from nnst import crops, mining, models
+    from nnst.crops import CropSettings
+    from nnst.detector import DetectorSettings, Sliding
+    from nnst.models import Model
+    from nnst.records import Annotation, ModelSpec
+    from nnst.training.batches import CropStore
+    from nnst.training.lessons import JudgeLesson, WindowLesson
+
+    labels = ("background", "mark")
+    scout = ModelSpec(
+        "scout", ("background", "object"), (16, 24), 4, widths=(8, 12, 12, 16), threshold=0.3
+    )
+    judge = ModelSpec("judge", labels, (32, 48), 8, widths=(8, 12, 16, 24, 32, 32), context=1.35)
+    wanted = CropSettings(oversample=2.0, negatives=6)
+    rng, none = np.random.default_rng(3), np.zeros(1, bool)
+    pictures = []
+    for seed in range(12):
+        width = int(rng.integers(36, 110))
+        height = round(width * 0.6)
+        x, y = (int(rng.integers(0, HW[axis] - (height, width)[axis])) for axis in (1, 0))
+        box = (x, y, x + width, y + height)
+        truth = Annotation(f"{seed}", f"{seed}", np.array([box], np.float32), ("mark",), none, none)
+        pictures.append((draw([box], seed=1000 + seed), truth))
+    cuts = [
+        crop for pixels, truth in pictures
+        for crop in crops.cut_crops(pixels, 1, truth, (32, 52), wanted)
+    ]  # fmt: skip
+    weights = _fitted(WindowLesson(scout, CropStore.of(cuts, labels), _quick()), scout)
+    network = models.build(scout)
+    network.load_state_dict(weights)
+    asked = Sliding(Model(scout, network.eval(), "", {}), DetectorSettings(min_width=16))
+    for pixels, truth in pictures:
+        cuts += mining.hard_negatives(asked, as_picture(pixels), truth, 8, wanted)
+    judged = _fitted(JudgeLesson(scout, judge, CropStore.of(cuts, labels), _quick()), judge)
+    spec = ModelSpec("cascade", labels, scout.window_hw, 4, stages=(scout, judge))
+    named = {"scout": weights, "judge": judged}
+    models.save(
+        folder, spec, {f"{part}.{name}": w for part in named for name, w in named[part].items()}
+    )
+
+
+def _quick() -> Any:
+    """As little as teaches the mark, and little of the world's variety."""
+    from nnst.training.settings import AugmentSettings, TrainingSettings
+
+    off = ("rotate", "shear", "perspective", "occlude", "blur", "noise", "jpeg")
+    augment = AugmentSettings(
+        stretch=0.04, gamma=0.1, contrast=0.1, channel=0.02, **dict.fromkeys(off, 0.0)
+    )
+    batch = {"logos": 16, "background": 12, "near": 12, "moved": 4, "far": 8, "candidates": 24}
+    return TrainingSettings(
+        steps=80, learning_rate=6e-3, levels_per_octave=3, augment=augment, **batch
+    )
+
+
+def _fitted(lesson: Any, spec: Any) -> dict[str, Any]:
+    """The plain weights of a network after two epochs."""
+    from nnst.models import norms
+    from nnst.training import epochs
+    from nnst.training.lessons import Place
+
+    network = norms.learner(spec, 0)
+    optimiser = epochs.make_optimiser(network, _quick())
+    for epoch in range(2):
+        epochs.run_epoch(network, optimiser, lesson, _quick(), Place(0, epoch, 2))
+    return norms.plain_weights(spec, network.state_dict())
+
+
+def as_picture(pixels: np.ndarray, orientation: int = 1) -> Any:
+    """A Picture of these pixels as they are stored."""
+    from nnst import images
+
+    height, width = pixels.shape[:2]
+    return images.Picture(pixels, images.Header("png", width, height, orientation=orientation))
+
+
+@pytest.fixture(scope="session")
+def picture_of() -> Callable[..., Any]:
+    """Gives pixels as a Picture: picture_of(pixels, orientation)."""
+    return as_picture
 
 
 @pytest.fixture(scope="session")

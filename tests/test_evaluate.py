@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from mlflow import MlflowClient
 from nnst import images, imglab, ledger, models, records
 from nnst.ledger import Job, Ledger
 from nnst.records import ModelSpec, Receipt
-from workflows import tracking
+from workflows import learning_curve, tracking
+from workflows.__main__ import config_class
 
 Command = Callable[..., Any]
 Found = tuple[float, float, float, float, float]  # x0 y0 x1 y1 score
@@ -174,6 +176,11 @@ def test_what_a_person_reads_is_what_was_computed(
     assert lines[:2] == ["2 pictures judged", "  mark: 2 boxes in the truth, 0 set aside"]
     assert lines[2].startswith("    average precision at IoU 0.5    0.500  (95 %: ")
     assert "    at the threshold 0.50: 1 found, 1 missed, 1 false" in lines
+    assert any(line.startswith("      precision                     0.500") for line in lines)
+    assert "      below 32 px                 2    0.500   0.500" in lines
+    assert "      above 96 px                 0        -       -" in lines
+    colons = {line.index("  (95 %") for line in lines if "(95 %" in line}
+    assert len(colons) == 1  # the figures stand below each other
     assert "  1 pictures of the truth were not scanned" in lines
     assert lines[-2:] == [f"evaluation: {path}", f"next:       nnst report {scan.out}"]
 
@@ -377,3 +384,172 @@ def test_a_scan_and_its_truth_go_through_the_whole_path(
     assert nnst("scan", scenes.folder, "--model", mark_model, "--out", out).code == 0
     found = figures(nnst("evaluate", out, scenes.truth, "--json"))
     assert (found["ap50"]["value"], found["tp"], found["missed"]) == (1, 10, 0)
+
+
+# --- Rates, sizes, thresholds
+
+
+def test_recall_at_a_rate_of_megapixels_counts_those_that_were_read(
+    nnst: Command, write_scan: Command, write_truth: Command
+) -> None:
+    """Two pictures of 220 x 160 have 0.0704 MP: 100 / 0.0704 false a 100 MP allow one."""
+    scan = write_scan(
+        {"a.jpg": [(*MISS, 0.9), (*HIT, 0.8)], "b.jpg": [(*HIT, 0.95)], "c.jpg": None}
+    )
+    truth = write_truth({f"{name}.jpg": [BOX] for name in "abc"})
+    done = nnst("evaluate", scan.out, truth, "--json")
+    assert done.document["megapixels"] == pytest.approx(0.0704)
+    found = figures(done)
+    assert found["recall50_at_megapixel_rate"]["value"] == pytest.approx(1 / 3)
+    assert done.document["mean_recall30_at_megapixel_rate"]["value"] == pytest.approx(1 / 3)
+    rate = ("--set", f"false_positives_per_100_megapixels={100 / 0.0704}")
+    more = figures(nnst("evaluate", scan.out, truth, "--json", *rate))
+    assert more["recall50_at_megapixel_rate"]["value"] == pytest.approx(2 / 3)
+
+
+def test_the_threshold_of_a_wanted_precision_replaces_the_models(
+    nnst: Command, write_scan: Command, write_truth: Command
+) -> None:
+    """Down to 0.3 three of four are true; down to the model's 0.5 two of three."""
+    scan = write_scan(
+        {"a.jpg": [(*HIT, 0.9), (*MISS, 0.6)], "b.jpg": [(*HIT, 0.7)], "c.jpg": [(*HIT, 0.3)]}
+    )
+    truth = write_truth({f"{name}.jpg": [BOX] for name in "abc"})
+    own = nnst("evaluate", scan.out, truth, "--json")
+    assert (own.document["threshold"], own.document["threshold_from"]) == (0.5, "model")
+    assert figures(own)["precision"] == pytest.approx(2 / 3)
+    wanted = ("--target-precision", "0.75")
+    done = nnst("evaluate", scan.out, truth, "--json", *wanted)
+    document = done.document
+    assert (document["threshold"], document["threshold_from"]) == (0.3, "target precision 0.75")
+    assert (figures(done)["precision"], figures(done)["recall"]) == (0.75, 1)
+    low, high = figures(done)["precision_interval"]
+    assert low <= 0.75 <= high
+    told = nnst("evaluate", scan.out, truth, *wanted).out
+    assert "threshold 0.3: the least with a precision of 0.75 (0.750, recall 1.000)" in told
+    assert told.splitlines()[-1].endswith(f"nnst report {scan.out} --threshold 0.3")
+
+
+def test_a_precision_that_no_threshold_reaches_is_no_failure(
+    nnst: Command, write_scan: Command, write_truth: Command
+) -> None:
+    scan = write_scan({"a.jpg": [(*MISS, 0.9), (*HIT, 0.8)], "b.jpg": []})
+    truth = write_truth({"a.jpg": [BOX], "b.jpg": [BOX]})
+    done = nnst("evaluate", scan.out, truth, "--target-precision", "0.95", "--json")
+    assert done.code == 0
+    assert done.document["threshold"] is None
+    assert (figures(done)["precision"], figures(done)["recall"]) == (None, None)
+    told = nnst("evaluate", scan.out, truth, "--target-precision", "0.95").out
+    assert "no threshold has a precision of 0.95: the best is 0.500, recall 0.500" in told
+    assert told.splitlines()[-1] == f"next:       nnst report {scan.out}"
+
+
+@pytest.mark.parametrize("precision", ["0", "1.5", "much"])
+def test_a_precision_that_cannot_be_is_refused(
+    nnst: Command, write_scan: Command, write_truth: Command, precision: str
+) -> None:
+    scan = write_scan({"a.jpg": []})
+    truth = write_truth({"a.jpg": [BOX]})
+    done = nnst("evaluate", scan.out, truth, "--target-precision", precision)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "target_precision" in done.err
+
+
+def test_sizes_are_told_apart_in_the_figures_and_in_the_run(
+    nnst: Command, write_scan: Command, write_truth: Command, workplace: Path
+) -> None:
+    large = imglab.Box(60, 10, 150, 140, "mark")
+    scan = write_scan({"a.jpg": [(*HIT, 0.9), (*MISS, 0.8)]})
+    done = nnst("evaluate", scan.out, write_truth({"a.jpg": [BOX, large]}), "--json")
+    sizes = {each["size"]: each for each in figures(done)["slices"]}
+    assert sizes["small"] == {"size": "small", "boxes": 1, "recall": 1, "ap50": 1}
+    assert sizes["medium"] == {"size": "medium", "boxes": 0, "recall": None, "ap50": None}
+    assert sizes["large"] == {"size": "large", "boxes": 1, "recall": 0, "ap50": 0}
+    metrics = MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db").get_run(scan.run_id).data
+    assert metrics.metrics["boxes_large_mark"] == 1
+    assert metrics.metrics["ap50_small_mark"] == 1
+
+
+# --- The learning curve
+
+
+def test_a_learning_curve_needs_to_know_how_the_model_was_trained(
+    nnst: Command, write_scan: Command, write_truth: Command
+) -> None:
+    scan = write_scan({"a.jpg": [(*HIT, 0.9)]})
+    done = nnst("evaluate", scan.out, write_truth({"a.jpg": [BOX]}), "--learning-curve")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "how it was trained is not recorded" in done.err
+
+
+@pytest.fixture
+def scan_of_trained(nnst: Command, trained: Any, scenes: Any, tmp_path: Path) -> Path:
+    """A scan of the drawn pictures by a model that was trained on some of them."""
+    if "share" not in {field.name for field in dataclasses.fields(config_class("train"))}:
+        pytest.skip("nnst train cannot yet learn from a share of its pictures")
+    out = tmp_path / "scan"
+    assert nnst("scan", scenes.folder, "--model", trained.document["model"], "--out", out).code == 0
+    return out
+
+
+@pytest.mark.slow
+def test_a_learning_curve_from_the_scan_to_the_plot(
+    nnst: Command, scan_of_trained: Path, scenes: Any, workplace: Path
+) -> None:
+    """Two points; the pictures judged are the four that training held out, and no other."""
+    words = ("evaluate", scan_of_trained, scenes.truth, "--learning-curve", "--json")
+    shares = ("--set", "learning_curve_shares=1.0,0.5")
+    done = nnst(*words, *shares)
+    assert done.code == 0, done.err
+    half, whole = done.document["learning_curve"]
+    assert (half["share"], whole["share"]) == (0.5, 1)
+    assert 0 < half["boxes"] < whole["boxes"]
+    assert half["judged"] == whole["judged"] == done.document["held_out"]["pictures"]
+    assert 0 <= half["ap50"]["value"] <= 1
+    client = MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+    (run,) = client.search_runs(
+        [client.get_experiment_by_name("mark").experiment_id],
+        f"tags.out = '{scan_of_trained}'",
+    )
+    plots = [file.path for file in client.list_artifacts(run.info.run_id, "plots")]
+    assert "plots/learning_curve.png" in plots
+    versions = len(client.search_model_versions("name='mark-curve'"))
+    again = nnst(*words, *shares)
+    assert again.document["learning_curve"] == done.document["learning_curve"]
+    assert len(client.search_model_versions("name='mark-curve'")) == versions  # none made anew
+    told = nnst(*words[:-1], *shares).out
+    assert "learning curve, on " in told
+    assert nnst("report", scan_of_trained).code == 0  # it reads what lies beside the curve
+
+
+def test_a_learning_curve_without_its_crops_is_refused_in_one_line(
+    nnst: Command, scan_of_trained: Path, scenes: Any, crop_set: Path
+) -> None:
+    aside = crop_set.with_name("aside")
+    crop_set.rename(aside)
+    try:
+        done = nnst("evaluate", scan_of_trained, scenes.truth, "--learning-curve")
+    finally:
+        aside.rename(crop_set)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert f"{crop_set} is gone" in done.err
+
+
+def point(boxes: int, value: float, half: float) -> dict[str, Any]:
+    return {"boxes": boxes, "ap50": {"value": value, "low": value - half, "high": value + half}}
+
+
+@pytest.mark.parametrize(
+    ("before", "last", "half", "told"),
+    [
+        (0.5, 0.8, 0.1, "it still rises, by 0.300 from 10 to 20 boxes: draw more boxes"),
+        (0.5, 0.55, 0.1, "less than its interval tells: judge more pictures"),
+        (0.9, 0.91, 0.0, "more boxes of the same kind promise little"),
+        (0.9, 0.85, 0.1, "more boxes of the same kind promise little"),
+    ],
+)
+def test_advice_follows_the_last_step_of_the_curve(
+    before: float, last: float, half: float, told: str
+) -> None:
+    assert told in learning_curve.advice([point(10, before, half), point(20, last, half)])
+    assert learning_curve.advice([point(20, last, half)]) == ""

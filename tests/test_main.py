@@ -34,19 +34,27 @@ SHARED = "--config --dry-run --fresh --help --json --set"
 FLAGS = {  # held here, so that a new flag is a decision: most settings are for --set
     "demo": "--out",
     "crop": "--background --negative-label --out --window",
-    "train": "--background --epochs --gpus-per-worker --model --name --seed --workers",
+    "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
+    "mine": "--min-width --model --out",
     "scan": "--min-width --model --out",
-    "evaluate": "--unlisted",
-    "report": "--thumbnails",
+    "evaluate": "--learning-curve --target-precision --unlisted",
+    "bench": "--min-width --model --threads",
+    "report": "--threshold --thumbnails",
+    "explain": "--detections --threshold",
+    "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
 ARGUMENTS = {
     "demo": (),
     "crop": ("truth...",),
     "train": ("crops...",),
+    "mine": ("archive",),
     "scan": ("archive",),
     "evaluate": ("scan", "truth"),
+    "bench": ("archive",),
     "report": ("scan",),
+    "explain": ("scan", "image"),
+    "pretrain": ("marks",),
     "ui": (),
 }
 
@@ -240,7 +248,7 @@ WRONG = {
     ),
     "no group": (
         ["report", "scan", "--set", "page.size=3"],
-        "no setting 'page'; known are scan, thumbnails",
+        "no setting 'page'; known are scan, threshold, thumbnails",
     ),
     "no assignment": (["report", "scan", "--set", "thumbnails"], "write --set key=value"),
     "no number": (
@@ -272,7 +280,30 @@ WRONG = {
         ["train", "crops", "--name", "m", "--workers", "-1"],
         "workers and gpus_per_worker must be 0 or more",
     ),
-    "no epochs": (["train", "crops", "--name", "m", "--epochs", "0"], "epochs must be 1 or more"),
+    "fewer than no epochs": (
+        ["train", "crops", "--name", "m", "--epochs", "-1"],
+        "epochs and seed must be 0 or more",
+    ),
+    "no round of a cascade": (
+        ["train", "crops", "--name", "m", "--rounds", "0"],
+        "rounds 1 or more",
+    ),
+    "a share of nothing": (
+        ["train", "crops", "--name", "m", "--set", "share=0"],
+        "share must be above 0 and at most 1, got 0.0",
+    ),
+    "a part of a cascade without size": (
+        ["train", "crops", "--name", "m", "--set", "cascade.scout_area=0"],
+        "scout_area must be 1 or more, got 0",
+    ),
+    "a part of a cascade as a model": (
+        ["train", "crops", "--name", "m", "--model", "scout"],
+        "model cannot be 'scout'; one of cascade, lenet, mlp",
+    ),
+    "nothing to mine": (
+        ["mine", "photos", "--model", "m/", "--out", "o", "--set", "per_picture=0"],
+        "per_picture and shard_images must be 1 or more",
+    ),
     "a name that cannot be": (
         ["train", "crops", "--name", "a/b"],
         "'a/b' cannot be the name of a model; use letters",

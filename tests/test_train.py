@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from mlflow import MlflowClient
 
-from nnst import crops, images, imglab, models
+from nnst import config, crops, images, imglab, models
 from nnst.crops import read_truth
 from nnst.ledger import Ledger
-from nnst.training.stores import read_stores
-from workflows import provenance
+from nnst.training.stores import CropData, read_stores
+from workflows import curriculum, fanout, provenance
+from workflows import train as train_verb
+from workflows.commands import Options
 
 Command = Callable[..., Any]
 
@@ -142,7 +145,7 @@ def test_the_same_command_again_is_a_new_version_and_killed_on_the_way_ends_with
     words = ("train", crop_set, "--name", "mark", *train_flags)
     process = start_driver(*words)
     training = workplace / "mlruns" / "training"
-    while not list(training.glob("mark-*/checkpoints/checkpoint_manager_snapshot.json")):
+    while not list(training.glob("mark-*/fit/checkpoints/checkpoint_manager_snapshot.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -189,7 +192,7 @@ def test_background_teaches_but_not_the_annotated_pictures_in_it(
 ) -> None:
     """Cut as background, a picture with a logo would teach to overlook it. The mlp does it here."""
     network = ("--model", "mlp", "--set", "widths=4")
-    words = ("--name", "dense", *network, *train_flags, "--epochs", "1")
+    words = ("--name", "dense", *train_flags, *network, "--epochs", "1")
     few = ("--background", photos, "--set", "background_crops=5")
     done = nnst("train", crop_set, *words, *few, "--json")
     assert done.code == 0, done.err
@@ -205,7 +208,9 @@ def test_background_teaches_but_not_the_annotated_pictures_in_it(
     assert background.read("pictures").num_rows == 16  # the careless ones were cut too
     truth = {item.image_id for _, item in read_truth(annotated)}
     labels = ("background", "mark")
-    alone, both = (read_stores([annotated], more, labels) for more in ([], [background]))
+    alone, both = (
+        read_stores(CropData((annotated.out,), more), labels) for more in ((), (background.out,))
+    )
     assert len(both.train.background) > len(alone.train.background)
     for without, side in ((alone.train, both.train), (alone.validation, both.validation)):
         of_annotated = [crop for crop in side.background if crop.image_id in truth]
@@ -217,6 +222,232 @@ def test_background_teaches_but_not_the_annotated_pictures_in_it(
         if side == "validation" and item.image_id not in truth
     ]
     assert done.document["validation"]["pictures"] == len(judged)
+
+
+# --- A cascade
+
+CASCADE_FLAGS = (
+    *("--epochs", "1", "--workers", "1", "--set", "background_crops=5"),
+    *("--set", "training.steps=4", "--set", "training.logos=8", "--set", "training.background=8"),
+    *("--set", "training.near=8", "--set", "training.moved=4", "--set", "training.far=4"),
+    *(
+        "--set",
+        "training.candidates=12",
+        "--set",
+        "cascade.mined=3",
+        "--set",
+        "cascade.scout_area=400",
+    ),
+    *("--set", "cascade.judge_area=1600"),
+)
+
+
+@pytest.fixture(scope="module")
+def cascade(nnst: Command, crop_set: Path, photos: Path) -> Any:
+    """What the least training of a cascade, the default, said of `whole/1`, as JSON."""
+    words = ("--name", "whole", "--background", photos, *CASCADE_FLAGS)
+    done = nnst("train", crop_set, *words, "--json")
+    assert done.code == 0, done.err
+    return done
+
+
+@pytest.mark.slow
+def test_a_cascade_is_one_run_and_one_version(
+    cascade: Any, client: MlflowClient, workplace: Path
+) -> None:
+    """Of the judge's two rounds the second goes on counting where the first ended."""
+    run = client.get_run(cascade.document["run_id"])
+    assert run.info.status == "FINISHED"
+    experiment = client.get_experiment_by_name("whole")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    for metric in ("scout_loss", "scout_logo_loss", "scout_validation_loss"):
+        assert steps_of(client, run.info.run_id, metric) == [0], metric
+    for metric in ("judge_loss", "judge_box_loss", "judge_validation_loss"):
+        assert steps_of(client, run.info.run_id, metric) == [0, 1], metric
+    expected = {"model": "cascade", "rounds": "2", "share": "1.0", "cascade.mined": "3"}
+    assert {name: run.data.params[name] for name in expected} == expected
+    assert cascade.document["model"] == "whole/1"
+    (version,) = client.search_model_versions("name='whole'")
+    assert version.tags["architecture"] == "cascade"
+    artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
+    names = ("curves_scout", "curves_judge", "kernels", "mistakes", "precision_recall")
+    assert artifacts == {f"plots/{name}.png" for name in names}
+    assert list((workplace / "mlruns" / "training").glob("whole-*")) == []
+
+
+@pytest.mark.slow
+def test_the_folder_of_a_cascade_holds_scout_and_judge(
+    cascade: Any, client: MlflowClient, crop_set: Path
+) -> None:
+    model = models.load(model_folder(client, "whole/1"))
+    spec = model.spec
+    assert isinstance(model.network, models.Cascade)
+    assert (spec.architecture, spec.labels) == ("cascade", ("background", "mark"))
+    scout, judge = spec.stages
+    aspect = 40 / 24  # of the marks
+    for stage, area in ((scout, 400), (judge, 1600)):
+        height, width = stage.window_hw
+        assert width / height == pytest.approx(aspect, rel=0.25)
+        assert width * height == pytest.approx(area, rel=0.3)
+    assert (spec.window_hw, scout.labels) == (scout.window_hw, ("background", "object"))
+    assert 0.04 < scout.threshold < 0.96
+    assert not any("_norm" in name for name in model.network.state_dict())  # they are folded
+    version = client.get_model_version("whole", "1")
+    assert version.tags["digest"] == model.digest
+    truth = read_truth(Ledger.open(str(crop_set)))
+    learnt = [item for split, item in truth if split == "train"]
+    assert set(model.provenance["trained_on"]) == {item.image_id for item in learnt}
+    assert cascade.document["boxes"] == sum(map(len, learnt)) > 0
+
+
+@pytest.mark.slow
+def test_a_cascade_scans_by_name(nnst: Command, cascade: Any, scenes: Any, tmp_path: Path) -> None:
+    words = ("--model", "whole", "--min-width", "20", "--out", tmp_path / "scan")
+    done = nnst("scan", scenes.folder, *words, "--json")
+    assert (done.code, done.document["model"]) == (0, "whole/1")
+    book = Ledger.open(str(tmp_path / "scan"))
+    assert book.read("images").num_rows == len(scenes.boxes)
+    assert book.notes["model_run_id"] == cascade.document["run_id"]
+    assert nnst("evaluate", tmp_path / "scan", scenes.truth).code == 0
+
+
+@pytest.mark.slow
+def test_a_cascade_killed_between_its_stages_ends_with_equal_weights(
+    nnst: Command,
+    start_driver: Callable[..., subprocess.Popen[str]],
+    cascade: Any,
+    client: MlflowClient,
+    crop_set: Path,
+    photos: Path,
+    workplace: Path,
+) -> None:
+    """The scout and what it was asked for are there, the judge has begun: neither is done again."""
+    words = ("train", crop_set, "--name", "whole", "--background", photos, *CASCADE_FLAGS)
+    process = start_driver(*words)
+    training = workplace / "mlruns" / "training"
+    while not list(training.glob("whole-*/judge-1/checkpoints/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    (folder,) = training.glob("whole-*")
+    run_id = json.loads((folder / "run.json").read_text())["run_id"]
+    assert run_id != cascade.document["run_id"]
+    assert (folder / "scout" / "weights.safetensors").exists()
+    assert all((folder / f"hard-1-{index}" / "_SUCCESS").exists() for index in (0, 1))
+    # Were the scout taught again, it would need these.
+    shutil.rmtree(folder / "scout" / "checkpoints")
+    again = nnst(*words, "--json")
+    assert again.code == 0, again.err
+    assert again.document["run_id"] == run_id
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert steps_of(client, run_id, "scout_loss") == [0]
+    assert steps_of(client, run_id, "judge_loss") == [0, 1]
+    first, second = (client.get_model_version("whole", number) for number in "12")
+    assert first.tags["digest"] == second.tags["digest"]
+
+
+@pytest.mark.slow
+def test_one_round_and_half_of_the_pictures_are_less_to_learn_from(
+    nnst: Command, client: MlflowClient, cascade: Any, crop_set: Path
+) -> None:
+    """Without a background archive too: there is background beside the boxes."""
+    words = ("--name", "half", *CASCADE_FLAGS, "--rounds", "1", "--set", "share=0.5")
+    done = nnst("train", crop_set, *words, "--json")
+    assert done.code == 0, done.err
+    run_id = done.document["run_id"]
+    assert steps_of(client, run_id, "scout_loss") == [0]
+    assert steps_of(client, run_id, "judge_loss") == [0]
+    assert 0 < done.document["boxes"] < cascade.document["boxes"]
+    half = models.load(model_folder(client, "half/1"))
+    whole = models.load(model_folder(client, "whole/1"))
+    assert set(half.provenance["trained_on"]) < set(whole.provenance["trained_on"])
+    count = len(whole.provenance["trained_on"])
+    assert len(half.provenance["trained_on"]) == -(-count // 2)
+    assert (
+        done.document["validation"]["labels"][0]["truth_boxes"]
+        == (cascade.document["validation"]["labels"][0]["truth_boxes"])
+    )
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"share": 0.5},
+        {"rounds": 1},
+        {"cascade": {"mined": 3}},
+        {"seed": 1},
+        {"epochs": 2},
+        {"model": "lenet"},
+        {"context": 1.2},
+        {"training": {"steps": 5}},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_whatever_decides_the_weights_decides_where_they_are_kept(
+    other: dict[str, Any], cluster: str, crop_set: Path
+) -> None:
+    """Else a training would go on with what another one left."""
+
+    def folder(values: dict[str, Any]) -> str:
+        given = {"crops": (str(crop_set),), "name": "m"} | values
+        settings = config.build(train_verb.TrainConfig, given)
+        data = train_verb._open(settings, Options())
+        return train_verb._folder(settings, data, train_verb._spec(settings, data))
+
+    assert folder({}) == folder({"background_judged": 3})
+    assert folder({}) != folder(other)
+
+
+@pytest.mark.slow
+def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
+    cluster: str, crop_set: Path, tmp_path: Path
+) -> None:
+    """Told are only the epochs that were taken."""
+    given = {
+        "crops": (str(crop_set),),
+        "name": "m",
+        "epochs": 1,
+        "rounds": 1,
+        "workers": 1,
+        "training": {"steps": 3, "logos": 8, "background": 8, "candidates": 12},
+        "cascade": {"scout_area": 400, "judge_area": 1600, "mined": 3},
+    }
+    settings = config.build(train_verb.TrainConfig, given)
+    data = train_verb._open(settings, Options())
+    spec = train_verb._spec(settings, data)
+    course = train_verb._course(str(tmp_path), settings, data, spec)
+
+    def learn() -> tuple[list[tuple[str, int]], curriculum.Learnt]:
+        told: list[tuple[str, int]] = []
+        fanout.start()
+        return told, curriculum.learn(course, lambda stage, epoch, _: told.append((stage, epoch)))
+
+    def times() -> dict[str, int]:
+        kept = ("scout", "hard-1-0/crops", "hard-1-0/receipts")
+        return {
+            path.relative_to(tmp_path).as_posix(): path.stat().st_mtime_ns
+            for name in kept
+            for path in (tmp_path / name).rglob("*")
+            if path.is_file()
+        }
+
+    told, first = learn()
+    assert told == [("scout", 0), ("judge", 0)]
+    assert set(first.histories) == {"scout", "judge"}
+    before = times()
+    assert len(before) > 4
+    told, second = learn()
+    assert told == []
+    shutil.rmtree(tmp_path / "judge-1")
+    told, third = learn()
+    assert told == [("judge", 0)]
+    assert times() == before
+    for again in (second, third):
+        assert again.spec == first.spec
+        assert again.histories == first.histories
+        assert all(torch.equal(again.weights[name], value) for name, value in first.weights.items())
+    assert Ledger.open(first.data.mined[0], "crop").is_done()
 
 
 # --- What is refused
@@ -305,6 +536,8 @@ def test_a_dry_run_tells_what_would_be_trained_and_records_nothing(
     assert done.out.startswith("would train lenet (")
     assert "to find mark from" in done.out
     assert nnst(*words, "--json").document["epochs"] == 4
+    cascade = nnst("train", crop_set, "--name", "dry", "--dry-run")
+    assert cascade.out.startswith("would train cascade (")
     assert client.get_experiment_by_name("dry") is None
 
 
@@ -312,7 +545,7 @@ def test_a_dry_run_tells_what_would_be_trained_and_records_nothing(
     ("setting", "told"),
     [
         ("widths=4,5", "widths"),
-        ("context=0", "context"),
+        ("context=0.5", "context"),
         ("training.steps=0", "steps"),
         ("training.logos=-1", "logos"),
         ("training.hardest=0", "hardest"),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pyarrow as pa
-
-from nnst import images, imglab, ledger, records, storage
+from nnst import ledger, storage
 from nnst.config import setting
-from nnst.errors import ImageError, InputError
-from nnst.records import Annotation
+from nnst.errors import InputError
+from workflows import learning_curve, pairing, summary
 from workflows.commands import Options, Outcome
+from workflows.pairing import Judged, Truth
 
 if TYPE_CHECKING:
-    from nnst.evaluation import Estimate, Evaluation, JudgedPicture, LabelEvaluation
+    from nnst.evaluation import Evaluation, EvaluationSettings, JudgedPicture, PrecisionTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,37 +26,57 @@ class EvaluateConfig:
     unlisted: Literal["skip", "negative"] = setting(
         "skip", "what a scanned picture is that the truth does not list: skip or negative"
     )
+    target_precision: float | None = setting(
+        None, "judge at the least threshold with this precision, not at the model's own"
+    )
+    learning_curve: bool = setting(
+        False, "train the model anew with fewer boxes: would it help to draw more?"
+    )
+    learning_curve_shares: tuple[float, ...] = setting(
+        (0.25, 0.5, 1.0), "shares of the training pictures that the curve learns from"
+    )
     false_positives_per_picture: float = setting(0.1, "the rate at which recall is read")
+    false_positives_per_100_megapixels: float = setting(1.0, "the other rate for recall")
     count_difficult: bool = setting(False, "judge difficult boxes too, as PASCAL VOC does not")
     resamples: int = setting(1000, "bootstrap resamples for the intervals")
     seed: int = setting(0, "of the bootstrap")
 
-
-@dataclass(frozen=True, slots=True)
-class _Truth:
-    """The truth's pictures, known by content where they can be opened."""
-
-    annotations: tuple[Annotation, ...]
-    sha256: str
+    def __post_init__(self) -> None:
+        if self.target_precision is not None and not 0 < self.target_precision <= 1:
+            raise ValueError(
+                f"target_precision must be above 0 and at most 1, got {self.target_precision}"
+            )
+        if not self.learning_curve_shares or not all(
+            0 < s <= 1 for s in self.learning_curve_shares
+        ):
+            raise ValueError("learning_curve_shares must be above 0 and at most 1, one at least")
+        if min(self.false_positives_per_picture, self.false_positives_per_100_megapixels) < 0:
+            raise ValueError("rates of false positives must be 0 or more")
+        if self.resamples < 0 or self.seed < 0:
+            raise ValueError("resamples and seed must be 0 or more")
 
 
 def run(settings: EvaluateConfig, options: Options) -> Outcome:
     """Meet, match, count; write the figures beside the scan and into its run."""
     book = ledger.Ledger.open(storage.absolute(settings.scan), "scan")
-    truth = _read_truth(settings.truth)
-    pictures, unscanned = _judged(book, truth, settings)
+    truth = pairing.read_truth(settings.truth)
+    judged = pairing.judged(book, truth)
     _check_labels(book, truth, settings)
     path = storage.join(book.out, "evaluation", f"{truth.sha256[:12]}.json")
+    task = learning_curve.plan(book, judged) if settings.learning_curve else None
     if options.dry_run:
-        text = f"would judge {len(pictures)} pictures and write {path}"
-        return Outcome({"pictures": len(pictures), "evaluation": path}, text)
-    whole = _evaluate(book, pictures, settings)
-    held_out = _held_out(book, pictures, settings)
-    document = whole.to_dict() | {
+        return _dry_run(settings, judged, path)
+    if options.fresh:
+        storage.remove(learning_curve.curve_folder(book))
+    points = None
+    if task is not None:
+        shares = sorted(set(settings.learning_curve_shares))
+        points = learning_curve.points(task, shares, _chosen(settings))
+    document, whole, held_out = _judge(book, judged, settings)
+    document |= {
         "truth": storage.absolute(settings.truth),
         "scan": book.out,
-        "not_scanned": unscanned,
-        "held_out": held_out.to_dict() if held_out else None,
+        "learning_curve": points,
     }
     storage.put(path, storage.to_json(document))
     problems = _log(book, whole, held_out, document)
@@ -67,19 +84,7 @@ def run(settings: EvaluateConfig, options: Options) -> Outcome:
     return Outcome(document, _describe(whole, held_out, document))
 
 
-def _read_truth(path: str) -> _Truth:
-    """The XML's annotations; a picture that can be opened gets its content's hash."""
-    dataset = imglab.read(path)
-    if not dataset.images:
-        raise InputError(f"{path} lists no picture", "give the truth of the scanned pictures")
-    found = [
-        replace(imglab.annotation(image), image_id=_content(dataset, image))
-        for image in dataset.images
-    ]
-    return _Truth(tuple(found), storage.sha256(Path(path).read_bytes()))
-
-
-def _check_labels(book: ledger.Ledger, truth: _Truth, settings: EvaluateConfig) -> None:
+def _check_labels(book: ledger.Ledger, truth: Truth, settings: EvaluateConfig) -> None:
     """Raise when the truth's boxes are all of other things than the model looks for."""
     wanted = book.plan["identity"]["model"]["labels"][1:]
     drawn = sorted({label for item in truth.annotations for label in item.labels})
@@ -91,100 +96,82 @@ def _check_labels(book: ledger.Ledger, truth: _Truth, settings: EvaluateConfig) 
         )
 
 
-def _content(dataset: imglab.Dataset, image: imglab.Image) -> str:
-    try:
-        return images.content_hash(dataset.resolve(image).read_bytes())
-    except (ImageError, OSError):
-        return ""  # met by its name
+def _dry_run(settings: EvaluateConfig, judged: Judged, path: str) -> Outcome:
+    count = len(judged.pictures)
+    text = f"would judge {count} pictures and write {path}"
+    if settings.learning_curve:
+        text += f", and train {len(set(settings.learning_curve_shares))} models for the curve"
+    return Outcome({"pictures": count, "evaluation": path}, text)
 
 
-def _judged(
-    book: ledger.Ledger, truth: _Truth, settings: EvaluateConfig
-) -> tuple[list[JudgedPicture], int]:
-    """Every picture of the scan with its truth, and how many of the truth were not scanned."""
-    from nnst import evaluation
-
-    scanned = book.read("images", ["image", "image_id", "status"]).to_pylist()
-    named = [(row["image"], row["image_id"] or "") for row in scanned]
-    listed = [(item.image, item.image_id) for item in truth.annotations]
-    pairing = evaluation.meet(named, listed, settings.scan, settings.truth)
-    detections = _by_image(book.read("detections"))
-    nothing = records.DETECTIONS.empty_table()
-    pictures = []
-    for row, index in zip(scanned, pairing.truth_of, strict=True):
-        mine = detections.get(row["image"], nothing)
-        pictures.append(
-            evaluation.JudgedPicture(
-                image=row["image"],
-                boxes=np.stack(
-                    [mine[name].to_numpy() for name in ("x0", "y0", "x1", "y1")], axis=1
-                ),
-                scores=mine["score"].to_numpy(),
-                labels=np.array(mine["label"].to_pylist(), np.str_),
-                truth=None if index is None else truth.annotations[index],
-                readable=row["status"] == records.OK,
-            )
-        )
-    return pictures, len(pairing.unscanned)
-
-
-def _by_image(detections: pa.Table) -> dict[str, pa.Table]:
-    """The rows of each picture; a picture's rows stand together."""
-    names = detections["image"].to_pylist()
-    starts = [i for i, name in enumerate(names) if i == 0 or name != names[i - 1]]
-    ends = [*starts[1:], len(names)]
-    return {
-        names[start]: detections.slice(start, end - start)
-        for start, end in zip(starts, ends, strict=True)
-    }
-
-
-def _evaluate(
-    book: ledger.Ledger, pictures: Sequence[JudgedPicture], settings: EvaluateConfig
-) -> Evaluation:
-    from nnst import evaluation
-
+def _judge(
+    book: ledger.Ledger, judged: Judged, settings: EvaluateConfig
+) -> tuple[dict[str, Any], Evaluation, Evaluation | None]:
+    """The figures as JSON, of all pictures, and of those that the model was not trained on."""
     model = book.plan["identity"]["model"]
-    chosen = evaluation.EvaluationSettings(
+    threshold, threshold_from = float(model["threshold"]), "model"
+    target = _target(book, judged.pictures, settings)
+    if target is not None:
+        threshold, threshold_from = target.threshold, f"target precision {target.target:g}"
+    whole = _evaluate(book, judged.pictures, threshold, settings)
+    held_out = _held_out(book, judged, threshold, settings)
+    document = whole.to_dict() | {
+        "threshold_from": threshold_from,
+        "target_precision": target.to_dict() if target else None,
+        "not_scanned": judged.not_scanned,
+        "held_out": held_out.to_dict() if held_out else None,
+    }
+    return document, whole, held_out
+
+
+def _target(
+    book: ledger.Ledger, pictures: Sequence[JudgedPicture], settings: EvaluateConfig
+) -> PrecisionTarget | None:
+    """The threshold for the precision that is wanted, if one is."""
+    from nnst import evaluation
+
+    if settings.target_precision is None:
+        return None
+    labels = book.plan["identity"]["model"]["labels"][1:]
+    wanted = settings.target_precision
+    return evaluation.least_threshold(pictures, labels, wanted, _chosen(settings))
+
+
+def _chosen(settings: EvaluateConfig) -> EvaluationSettings:
+    from nnst import evaluation
+
+    return evaluation.EvaluationSettings(
         unlisted=settings.unlisted,
         false_positives_per_picture=settings.false_positives_per_picture,
+        false_positives_per_100_megapixels=settings.false_positives_per_100_megapixels,
         count_difficult=settings.count_difficult,
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    return evaluation.evaluate(pictures, model["labels"][1:], model["threshold"], chosen)
+
+
+def _evaluate(
+    book: ledger.Ledger,
+    pictures: Sequence[JudgedPicture],
+    threshold: float,
+    settings: EvaluateConfig,
+) -> Evaluation:
+    from nnst import evaluation
+
+    labels = book.plan["identity"]["model"]["labels"][1:]
+    return evaluation.evaluate(pictures, labels, threshold, _chosen(settings))
 
 
 def _held_out(
-    book: ledger.Ledger, pictures: Sequence[JudgedPicture], settings: EvaluateConfig
+    book: ledger.Ledger, judged: Judged, threshold: float, settings: EvaluateConfig
 ) -> Evaluation | None:
     """The same figures on the pictures that the model was not trained on, if it was on some."""
-    trained = _trained_on(book)
-    ids = dict(
-        zip(
-            *(column.to_pylist() for column in book.read("images", ["image", "image_id"]).columns),
-            strict=True,
-        )
-    )
-    unseen = [picture for picture in pictures if ids[picture.image] not in trained]
+    trained = pairing.trained_on(pairing.model_of(book))
+    unseen = judged.unseen(trained)
     known = [picture for picture in unseen if picture.truth is not None]
-    if not trained or len(unseen) == len(pictures) or not known:
+    if not trained or len(unseen) == len(judged.pictures) or not known:
         return None
-    return _evaluate(book, unseen, settings)
-
-
-def _trained_on(book: ledger.Ledger) -> set[str]:
-    """Content hashes of the pictures that the scan's model was trained on, as far as is known."""
-    from nnst import models
-    from workflows import tracking
-
-    model = book.plan["identity"]["model"]
-    name = f"{model['name']}/{model['version']}" if model["version"] else model["name"]
-    try:
-        provenance = models.load(tracking.resolve(name).folder).provenance
-    except InputError:
-        return set()  # the model has gone since
-    return set(provenance.get("trained_on", ()))
+    return _evaluate(book, unseen, threshold, settings)
 
 
 def _log(
@@ -194,72 +181,43 @@ def _log(
     document: Mapping[str, Any],
 ) -> list[str]:
     """Put the figures into the scan's run; what cannot be is told, and no reason to fail."""
-    from workflows import tracking
+    from workflows import plots, tracking
 
     try:
         with tracking.resume(book.notes["run_id"]) as run:
-            run.log_metrics(_metrics(whole, ""))
-            run.log_metrics(_metrics(held_out, "held_out_") if held_out else {})
+            run.log_metrics(summary.metrics(whole))
+            run.log_metrics(summary.metrics(held_out, "held_out_") if held_out else {})
             run.log_bytes("evaluation.json", storage.to_json(document))
+            if points := document["learning_curve"]:
+                run.log_bytes("plots/learning_curve.png", plots.learning_curve(points))
         return run.problems
     except InputError as error:
         return [str(error)]
 
 
-def _metrics(found: Evaluation, prefix: str) -> dict[str, float]:
-    metrics = {f"{prefix}map50": found.map50.value}
-    for item in found.labels:
-        label = storage.safe_name(item.label)
-        metrics |= {
-            f"{prefix}ap50_{label}": item.ap50.value,
-            f"{prefix}ap30_{label}": item.ap30.value,
-            f"{prefix}image_ap_{label}": item.image_ap.value,
-            f"{prefix}recall_at_fp_rate_{label}": item.recall_at_fp_rate.value,
-            f"{prefix}precision_{label}": item.precision,
-            f"{prefix}recall_{label}": item.recall,
-        }
-    return metrics
-
-
 def _describe(whole: Evaluation, held_out: Evaluation | None, document: Mapping[str, Any]) -> str:
-    lines = [*_lines(whole, f"{whole.pictures} pictures judged")]
+    lines = [*summary.lines(whole, f"{whole.pictures} pictures judged")]
     if whole.skipped:
         lines.append(f"  {whole.skipped} scanned pictures are not in the truth: skipped")
     if document["not_scanned"]:
         lines.append(f"  {document['not_scanned']} pictures of the truth were not scanned")
     if held_out:
         title = f"of these, {held_out.pictures} that the model was not trained on"
-        lines += _lines(held_out, title)
+        lines += summary.lines(held_out, title)
+    if document["target_precision"]:
+        lines.append(summary.target_line(document["target_precision"]))
+        if held_out:
+            lines.append("  chosen on all judged pictures, those that were trained on included")
+    if points := document["learning_curve"]:
+        lines += summary.curve_lines(points, learning_curve.advice(points))
     lines += [f"note: {problem}" for problem in document["problems"]]
     lines += [
         f"evaluation: {document['evaluation']}",
-        f"next:       nnst report {document['scan']}",
+        f"next:       nnst report {document['scan']}{_threshold_flag(document)}",
     ]
     return "\n".join(lines)
 
 
-def _lines(found: Evaluation, title: str) -> Iterator[str]:
-    yield title
-    for item in found.labels:
-        yield from _label_lines(item, found)
-
-
-def _label_lines(item: LabelEvaluation, found: Evaluation) -> Iterator[str]:
-    rate = found.settings.false_positives_per_picture
-    yield f"  {item.label}: {item.truth_boxes} boxes in the truth, {item.ignored_boxes} set aside"
-    yield f"    average precision at IoU 0.5    {_interval(item.ap50)}"
-    yield f"    average precision at IoU 0.3    {_interval(item.ap30)}"
-    yield f"    average precision of pictures   {_interval(item.image_ap)}"
-    yield f"    recall at {rate:g} false a picture  {_interval(item.recall_at_fp_rate)}"
-    yield (
-        f"    at the threshold {found.threshold:.2f}: {item.tp} found, {item.missed} missed, "
-        f"{item.fp} false"
-    )
-
-
-def _interval(estimate: Estimate) -> str:
-    if np.isnan(estimate.value):
-        return "  -"
-    if np.isnan(estimate.low):
-        return f"{estimate.value:.3f}"
-    return f"{estimate.value:.3f}  (95 %: {estimate.low:.3f} to {estimate.high:.3f})"
+def _threshold_flag(document: Mapping[str, Any]) -> str:
+    target = document["target_precision"] or {}
+    return f" --threshold {target['threshold']}" if target.get("threshold") is not None else ""

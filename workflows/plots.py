@@ -60,6 +60,28 @@ def precision_recall(found: Evaluation) -> bytes:
     return _png(figure)
 
 
+def learning_curve(points: Sequence[Mapping[str, Any]]) -> bytes:
+    """Average precision, with its interval, against the number of boxes learnt from.
+
+    A point has `boxes`, and `ap50` and `ap30` with value, low and high, None where not known.
+    """
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    boxes = [point["boxes"] for point in points]
+    for name, label in (("ap50", "IoU 0.5"), ("ap30", "IoU 0.3")):
+        # None becomes nan, which is not drawn.
+        value, low, high = (
+            np.array([point[name][key] for point in points], dtype=np.float64)
+            for key in ("value", "low", "high")
+        )
+        (line,) = axes.plot(boxes, value, marker="o", label=label)
+        axes.fill_between(boxes, low, high, color=line.get_color(), alpha=0.15)
+    axes.set(xlim=(0, None), ylim=(0, 1.02), xlabel="boxes learnt from", ylabel="average precision")
+    axes.set_title("Pictures that the model was not trained on")
+    axes.legend(loc="lower right")
+    return _png(figure)
+
+
 def kernels(weights: NDArray[np.float32]) -> bytes:
     """The first layer's (C, 3, h, w) kernels as small pictures, each stretched to its own range."""
     chosen = weights[:MOST_KERNELS].transpose(0, 2, 3, 1)  # (C, h, w, 3)

@@ -15,10 +15,13 @@ class ReportConfig:
 
     scan: str = setting(help="the output folder of nnst scan")
     thumbnails: int = setting(400, "pictures shown with a thumbnail, the best-scoring ones")
+    threshold: float | None = setting(None, "the least score that counts; the model's by default")
 
     def __post_init__(self) -> None:
         if self.thumbnails < 0:
             raise ValueError(f"thumbnails must be 0 or more, got {self.thumbnails}")
+        if self.threshold is not None and not 0 <= self.threshold <= 1:
+            raise ValueError(f"threshold must be from 0 to 1, got {self.threshold}")
 
 
 def run(settings: ReportConfig, options: Options) -> Outcome:
@@ -29,6 +32,7 @@ def run(settings: ReportConfig, options: Options) -> Outcome:
     if options.dry_run:
         index = storage.join(book.out, "report", "index.html")
         return Outcome({"page": index}, f"would write {index}")
-    made = report.write(book, report.ReportSettings(thumbnails=settings.thumbnails))
+    chosen = report.ReportSettings(thumbnails=settings.thumbnails, threshold=settings.threshold)
+    made = report.write(book, chosen)
     document = {"page": made.index, "csv": made.csv, "counts": dict(made.counts)}
     return Outcome(document, f"page: {made.index}\ncsv:  {made.csv}")

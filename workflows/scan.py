@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,8 @@ from workflows.fanout import FanoutSettings
 
 if TYPE_CHECKING:
     from nnst.detector import Detector
+    from nnst.images import Picture
+    from nnst.records import Detections
     from workflows.tracking import ModelRef, Run
 
 # torch and MLflow cost seconds to import: functions import what needs them.
@@ -32,7 +34,7 @@ class ScanConfig:
     model: str = setting(help="NAME, NAME/3, NAME@alias, or a folder written with a slash")
     out: str = setting(help="the folder to write the scan to")
     min_width: int = setting(0, "the smallest logo wanted, in pixels; 0 is the model's window")
-    levels_per_octave: int = setting(4, "pyramid levels for each halving of the picture")
+    levels_per_octave: int = setting(0, "pyramid levels for each halving; 0 is the model's own")
     iou_threshold: float = setting(0.3, "overlap at which the lesser of two boxes is dropped")
     shard_images: int = setting(32, "pictures in a shard")
     fanout: FanoutSettings = group(FanoutSettings)
@@ -40,8 +42,8 @@ class ScanConfig:
     def __post_init__(self) -> None:
         if self.min_width < 0:
             raise ValueError(f"min_width must be 0 or more pixels, got {self.min_width}")
-        if not 1 <= self.levels_per_octave <= 16:
-            raise ValueError(f"levels_per_octave must be 1 to 16, got {self.levels_per_octave}")
+        if not 0 <= self.levels_per_octave <= 16:
+            raise ValueError(f"levels_per_octave must be 0 to 16, got {self.levels_per_octave}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +63,23 @@ class ScanTask:
 
 def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
     """Score every picture of a shard and write one row a picture and one a detection."""
+    from nnst.detector import batches
+
     detector = _detector(task)
     image_rows: list[dict[str, Any]] = []
     detection_rows: list[dict[str, Any]] = []
     bad: dict[str, int] = {}
-    for member in archive.stream(task.source, inputs):
-        row, found = _scan_member(task, detector, member)
-        image_rows.append(row)
-        detection_rows += found
-        if row["status"] != records.OK:
-            bad[row["status"]] = bad.get(row["status"], 0) + 1
+    for some in batches(_read(archive.stream(task.source, inputs), detector.reduction)):
+        seen = [picture for _, picture in some if picture is not None]
+        found = iter(detector.detect_pictures(seen))
+        for row, picture in some:
+            if picture is None:
+                bad[row["status"]] = bad.get(row["status"], 0) + 1
+                image_rows.append(row)
+                continue
+            whole, rows = _rows(task, detector, row, next(found))
+            image_rows.append(whole)
+            detection_rows += rows
     files = tuple(
         ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
         for name, rows, schema in (
@@ -78,8 +87,8 @@ def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
             ("detections", detection_rows, records.DETECTIONS),
         )
     )
-    rows, failed = len(image_rows), sum(bad.values())
-    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
+    count, failed = len(image_rows), sum(bad.values())
+    return Receipt(shard, count, count - failed, failed, files, task.fingerprint, bad)
 
 
 def run(settings: ScanConfig, options: Options) -> Outcome:
@@ -91,8 +100,9 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
     model = tracking.resolve(settings.model)
     plan = archive.plan(source, settings.shard_images)
     job = _job(settings, plan, model, source)
+    cost = _cost(settings, model)  # refuses a smallest width that cannot be
     if options.dry_run:
-        return _dry_run(out, plan, model)
+        return _dry_run(settings, out, plan, model)
     if options.fresh:
         ledger.start_fresh(out)
     with _run_of(out, job, settings, model) as run:
@@ -101,7 +111,7 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
             task = _task(settings, book, model)
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
             run.log_metrics(_metrics(book))
-    return _outcome(book, settings, run)
+    return _outcome(book, settings, run, cost)
 
 
 def _detector(task: ScanTask) -> Detector:
@@ -116,24 +126,46 @@ def _detector(task: ScanTask) -> Detector:
     return load_detector(task.model_folder, task.model_digest, settings)
 
 
-def _scan_member(
-    task: ScanTask, detector: Detector, member: archive.Member
+def _cost(settings: ScanConfig, model: ModelRef) -> tuple[float, float]:
+    """The smallest width looked for, and how often each pixel is scored for that."""
+    from nnst import models
+    from nnst.detector import DetectorSettings, detector_of
+
+    look = DetectorSettings(
+        min_width=settings.min_width, levels_per_octave=settings.levels_per_octave
+    )
+    detector = detector_of(models.load(model.folder), look)
+    return detector.smallest_width, detector.scored_per_pixel
+
+
+def _read(
+    members: Iterable[archive.Member], reduction: int
+) -> Iterator[tuple[dict[str, Any], Picture | None]]:
+    """The row of each member so far, and its picture; what cannot be read has a reason instead."""
+    for member in members:
+        row: dict[str, Any] = {"image": member.image, "detections": 0}
+        if member.data is None:
+            assert member.failure is not None
+            yield row | {"status": member.failure.reason}, None
+            continue
+        row["image_id"] = images.content_hash(member.data)
+        try:
+            picture = images.decode(member.data, reduction=reduction)
+        except ImageError as error:
+            yield row | {"status": error.reason}, None
+            continue
+        header = picture.header
+        yield row | {"width": header.width, "height": header.height, "status": records.OK}, picture
+
+
+def _rows(
+    task: ScanTask, detector: Detector, row: dict[str, Any], found: Detections
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The picture's row and its detections' rows; what cannot be read has a reason instead."""
-    row: dict[str, Any] = {"image": member.image, "detections": 0}
-    if member.data is None:
-        assert member.failure is not None
-        return row | {"status": member.failure.reason}, []
-    row["image_id"] = images.content_hash(member.data)
-    try:
-        picture = images.decode(member.data)
-    except ImageError as error:
-        return row | {"status": error.reason}, []
-    found = detector.detect_stored(picture)
+    """The whole row of a picture that was looked at, and its detections' rows."""
     labels = detector.spec.labels
     detections = [
         {
-            "image": member.image,
+            "image": row["image"],
             "image_id": row["image_id"],
             **dict(zip(("x0", "y0", "x1", "y1"), box.tolist(), strict=True)),
             "score": score,
@@ -144,7 +176,6 @@ def _scan_member(
             found.boxes, found.scores.tolist(), found.labels.tolist(), strict=True
         )
     ]
-    row |= {"width": picture.header.width, "height": picture.header.height, "status": records.OK}
     row |= {"detections": len(found), "score": max(found.scores.tolist(), default=None)}
     return row, detections
 
@@ -170,7 +201,11 @@ def _job(
         },
         versions=provenance.versions(),
         source=source,
-        notes={"skipped": dict(plan.skipped), "boxes": "stored pixels"},
+        notes={
+            "skipped": dict(plan.skipped),
+            "boxes": "stored pixels",
+            "code_commit": provenance.code_commit(),
+        },
     )
 
 
@@ -228,23 +263,35 @@ def _found(book: ledger.Ledger) -> int:
     return sum(score is not None and score >= threshold for scores in parts for score in scores)
 
 
-def _dry_run(out: str, plan: archive.ArchivePlan, model: ModelRef) -> Outcome:
+def _dry_run(settings: ScanConfig, out: str, plan: archive.ArchivePlan, model: ModelRef) -> Outcome:
     size = sum(plan.inputs["bytes"].to_pylist())
+    smallest, scored = _cost(settings, model)
     document = {
         "out": out,
         "model": str(model),
         "pictures": plan.inputs.num_rows,
         "bytes": size,
         "skipped": dict(plan.skipped),
+        "smallest_width": round(smallest, 1),
+        "scored_per_pixel": round(scored, 3),
     }
     text = (
         f"would scan {plan.inputs.num_rows:,} pictures ({size / 1e6:,.1f} MB) "
-        f"with {model} into {out}"
+        f"with {model} into {out}\n{_cost_text(smallest, scored)}"
     )
     return Outcome(document, text)
 
 
-def _outcome(book: ledger.Ledger, settings: ScanConfig, run: Run) -> Outcome:
+def _cost_text(smallest: float, scored: float) -> str:
+    return (
+        f"logos from {smallest:.0f} pixels wide (--min-width): {scored:.2f} pixels scored for each "
+        "pixel of a picture"
+    )
+
+
+def _outcome(
+    book: ledger.Ledger, settings: ScanConfig, run: Run, cost: tuple[float, float]
+) -> Outcome:
     totals = book.totals()
     model = book.plan["identity"]["model"]
     found, skipped = _found(book), sum(book.notes["skipped"].values())
@@ -259,6 +306,8 @@ def _outcome(book: ledger.Ledger, settings: ScanConfig, run: Run) -> Outcome:
         "bad": totals["bad"],
         "skipped": skipped,
         "detections": totals["tables"].get("detections", 0),
+        "smallest_width": round(cost[0], 1),
+        "scored_per_pixel": round(cost[1], 3),
         "run_id": run.run_id,
         "problems": run.problems,
     }
@@ -280,6 +329,7 @@ def _describe(document: Mapping[str, Any], run: Run) -> str:
             if document["skipped"]
             else []
         ),
+        _cost_text(document["smallest_width"], document["scored_per_pixel"]),
         *(f"note: {problem}" for problem in document["problems"]),
         f"scan: {document['out']}",
         f"run:  {run.url}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from nnst import config, crops, storage
 from nnst.config import group, setting
@@ -12,18 +12,21 @@ from nnst.errors import InputError, PlanChanged
 from nnst.ledger import Ledger
 from nnst.records import Annotation, ModelSpec
 from nnst.training.settings import TrainingSettings
-from workflows import judging, provenance
+from workflows import curriculum, judging, provenance
 from workflows.commands import Options, Outcome
+from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
-from workflows.progress import Progress
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation
-    from nnst.training.batches import CropStore
+    from nnst.models import Model
+    from nnst.training.stores import CropData
     from workflows.tracking import ModelVersion, Run
-    from workflows.trainer import Fitted
+    from workflows.trainer import Row
 
 # torch and MLflow cost seconds to import: functions import what needs them.
+
+WINDOW_CONTEXT = 1.15  # of a network by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,22 +36,31 @@ class TrainConfig:
     crops: tuple[str, ...] = setting(help="output folders of nnst crop")
     name: str = setting(help="the model's name: the new version is NAME/1, NAME/2, ...")
     background: str = setting("", "an archive of pictures without the logo, for negatives")
-    model: Literal["lenet", "mlp"] = setting("lenet", "the network: lenet or mlp")
+    model: Literal["cascade", "lenet", "mlp"] = setting(
+        "cascade", "cascade, or one network by itself: lenet or mlp"
+    )
     workers: int = setting(0, "workers that train together; 0: one a GPU, or one a CPU up to 4")
     gpus_per_worker: float | None = setting(None, "GPUs of a worker; none takes 1 if there is one")
-    epochs: int = setting(14, "rounds of training, each with a checkpoint")
+    epochs: int = setting(0, "rounds of training, each with a checkpoint; 0 is the model's own")
+    rounds: int = setting(
+        2, "times that a cascade's judge learns, with hard negatives mined before"
+    )
+    share: float = setting(1.0, "share of the annotated training pictures that is learnt from")
     seed: int = setting(0, "decides weights, windows and augmentation")
-    context: float = setting(1.15, "side of the window over side of the logo in it")
-    widths: tuple[int, ...] = setting((), "channels of the layers; the network's own by default")
-    background_crops: int = setting(24, "crops cut from each background picture")
+    context: float = setting(0.0, "side of the window over side of the logo; 0 is the model's own")
+    widths: tuple[int, ...] = setting((), "channels of the (scout's) layers; its own by default")
+    background_crops: int = setting(12, "crops cut from each background picture")
     background_judged: int = setting(24, "held-out background pictures that set the threshold")
     storage: str = setting("mlruns/training", "a folder that all workers reach, for checkpoints")
     training: TrainingSettings = group(TrainingSettings)
+    cascade: CascadeSettings = group(CascadeSettings)
     fanout: FanoutSettings = group(FanoutSettings)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.seed < 0:
-            raise ValueError("epochs must be 1 or more, and seed 0 or more")
+        if min(self.epochs, self.seed) < 0 or self.rounds < 1:
+            raise ValueError("epochs and seed must be 0 or more, rounds 1 or more")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
         if self.workers < 0 or (self.gpus_per_worker or 0) < 0:
             raise ValueError("workers and gpus_per_worker must be 0 or more")
         if not self.crops:
@@ -63,6 +75,14 @@ class _Data:
     background: tuple[Ledger, ...]
     labels: tuple[str, ...]  # background first
     window_hw: tuple[int, int]
+
+    def crop_data(self, share: float) -> CropData:
+        """What the networks learn from before anything is mined."""
+        from nnst.training.stores import CropData
+
+        names = (tuple(book.out for book in books) for books in (self.sets, self.background))
+        crop_sets, background = names
+        return CropData(crop_sets, background, share=share)
 
     @property
     def digest(self) -> str:
@@ -82,14 +102,14 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
     if options.dry_run:
         return _dry_run(settings, data, spec)
     stores.check_split(data.sets)
-    crops_held_out = stores.read_stores(data.sets, data.background, data.labels).validation
+    stores.read_stores(data.crop_data(settings.share), data.labels)  # before anything is begun
     settings = _with_workers(settings)
     folder = _folder(settings, data, spec)
     if options.fresh:
         storage.remove(folder)
     with _run_of(folder, settings, data) as run:
-        fitted = _fit(folder, settings, data, spec, run)
-        model, found = _finish_model(folder, settings, data, (spec, fitted), run)
+        learnt = curriculum.learn(_course(folder, settings, data, spec), _teller(run, settings))
+        model, found = _finish_model(folder, settings, data, learnt, run)
         version = tracking.register(
             settings.name,
             run,
@@ -99,7 +119,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
             {"data": data.digest[:12], "architecture": settings.model} | _ap_tag(found),
         )
         run.log_tags({"model_version": str(version)})
-        _log_plots(run, crops_held_out, model, fitted, found)
+        _log_plots(run, model, learnt, found, settings)
     storage.remove(folder)  # what it held is in the run now
     return _outcome(settings, data, version, found, run)
 
@@ -174,22 +194,69 @@ def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
     """What is to be trained, before calibration and threshold are known."""
     from nnst import models
 
-    spec = ModelSpec(
-        architecture=settings.model,
-        labels=data.labels,
-        window_hw=data.window_hw,
-        stride=models.ARCHITECTURES[settings.model].stride,
-        widths=settings.widths,
-        context=settings.context,
-    )
+    if settings.model == models.CASCADE:
+        spec = _cascade_spec(settings, data)
+    else:
+        spec = ModelSpec(
+            architecture=settings.model,
+            labels=data.labels,
+            window_hw=data.window_hw,
+            stride=models.ARCHITECTURES[settings.model].stride,
+            widths=settings.widths or models.ARCHITECTURES[settings.model].widths,
+            context=settings.context or WINDOW_CONTEXT,
+        )
     models.count_parameters(spec)  # raises where there can be no such network
     return spec
+
+
+def _cascade_spec(settings: TrainConfig, data: _Data) -> ModelSpec:
+    """A scout of the boxes' aspect, and a judge that sees them larger and with more around."""
+    from nnst import models
+
+    aspect = data.window_hw[1] / data.window_hw[0]
+    scout, judge = (
+        ModelSpec(
+            architecture=name,
+            labels=labels,
+            window_hw=models.window_of(name, aspect, area),
+            stride=models.ARCHITECTURES[name].stride,
+            widths=widths or models.ARCHITECTURES[name].widths,
+            context=context,
+        )
+        for name, labels, area, widths, context in (
+            (
+                "scout",
+                ("background", "object"),
+                settings.cascade.scout_area,
+                settings.widths,
+                settings.context or 1.0,
+            ),
+            (
+                "judge",
+                data.labels,
+                settings.cascade.judge_area,
+                (),
+                settings.cascade.judge_context,
+            ),
+        )
+    )
+    return ModelSpec(
+        architecture=models.CASCADE,
+        labels=data.labels,
+        window_hw=scout.window_hw,
+        stride=scout.stride,
+        context=scout.context,
+        stages=(scout, judge),
+    )
 
 
 def _folder(settings: TrainConfig, data: _Data, spec: ModelSpec) -> str:
     """Where this very training keeps its checkpoints: the same command finds them again."""
     identity = {
         "data": data.digest,
+        "share": settings.share,
+        "rounds": settings.rounds,
+        "cascade": config.to_dict(settings.cascade),
         "spec": repr(spec),
         "training": config.to_dict(settings.training),
         "seed": settings.seed,
@@ -222,58 +289,61 @@ def _run_of(folder: str, settings: TrainConfig, data: _Data) -> Run:
     return run
 
 
-def _fit(folder: str, settings: TrainConfig, data: _Data, spec: ModelSpec, run: Run) -> Fitted:
-    """Train, with each epoch's metrics in the run as it ends."""
-    from workflows import trainer
-
-    task = trainer.FitTask(
+def _course(folder: str, settings: TrainConfig, data: _Data, spec: ModelSpec) -> Course:
+    return Course(
         folder=folder,
-        crop_sets=tuple(book.out for book in data.sets),
-        background=tuple(book.out for book in data.background),
         spec=spec,
-        settings=settings.training,
+        data=data.crop_data(settings.share),
+        background=data.background[0].source if data.background else "",
+        training=settings.training,
+        cascade=settings.cascade,
         epochs=settings.epochs,
+        rounds=settings.rounds,
         seed=settings.seed,
+        workers=settings.workers,
+        gpus_per_worker=settings.gpus_per_worker or 0.0,
+        fanout=settings.fanout,
     )
-    told = trainer.epochs_told(folder)
-    with Progress("train", settings.epochs, done=told, unit="epochs") as progress:
 
-        def on_epoch(epoch: int, row: Mapping[str, float]) -> None:
-            run.log_metrics(row, step=epoch)
-            progress.advance(1)
 
-        return trainer.fit(task, settings.workers, settings.gpus_per_worker or 0.0, on_epoch)
+def _teller(run: Run, settings: TrainConfig) -> OnEpoch:
+    """Records each epoch's metrics as it ends; of a cascade with the stage before their names."""
+
+    def tell(stage: str, epoch: int, row: Row) -> None:
+        prefix = f"{stage}_" if settings.model == "cascade" else ""
+        run.log_metrics({f"{prefix}{name}": value for name, value in row.items()}, step=epoch)
+
+    return tell
 
 
 def _finish_model(
-    folder: str,
-    settings: TrainConfig,
-    data: _Data,
-    trained: tuple[ModelSpec, Fitted],
-    run: Run,
-) -> tuple[Any, Evaluation | None]:
+    folder: str, settings: TrainConfig, data: _Data, learnt: Learnt, run: Run
+) -> tuple[Model, Evaluation | None]:
     """The saved model with calibration and threshold, and its figures on held-out pictures."""
     from nnst import evaluation, models
     from nnst.training.operating import fit_operating_point
+    from nnst.training.stores import unused_pictures
 
-    spec, fitted = trained
+    spec = learnt.spec
     truth = [item for book in data.sets for item in crops.read_truth(book)]
+    unused = unused_pictures(truth, settings.share)
+    training = {item.image_id for split, item in truth if split == "train"}
     facts = {
-        "trained_on": sorted(item.image_id for split, item in truth if split == "train"),
+        "trained_on": sorted(training - unused),
         "data_digest": data.digest,
         "run_id": run.run_id,
         "code_commit": provenance.code_commit(),
         "versions": provenance.versions(),
     }
     raw = storage.join(folder, "raw")
-    models.save(raw, spec, fitted.weights, facts)
+    models.save(raw, spec, learnt.weights, facts)
     pictures = judging.judge_held_out(
         data.sets, data.background, raw, settings.background_judged, settings.fanout
     )
     point = fit_operating_point(pictures, spec.labels[1:])
     spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
     final = storage.join(folder, "model")
-    models.save(final, spec, fitted.weights, facts)
+    models.save(final, spec, learnt.weights, facts)
     run.log_metrics({"threshold": point.threshold, "parameters": models.count_parameters(spec)})
     run.log_metrics({"multiply_adds_per_window": models.multiply_adds(spec)})
     found = None
@@ -297,19 +367,25 @@ def _ap_tag(found: Evaluation | None) -> dict[str, str]:
 
 
 def _log_plots(
-    run: Run, held_out: CropStore, model: Any, fitted: Fitted, found: Evaluation | None
+    run: Run, model: Model, learnt: Learnt, found: Evaluation | None, settings: TrainConfig
 ) -> None:
     from nnst.training.epochs import score_crops
+    from nnst.training.lessons import lesson_of
+    from nnst.training.stores import read_stores
     from workflows import plots
 
-    run.log_bytes("plots/curves.png", plots.curves(fitted.history))
-    first = next(iter(fitted.weights.values())).numpy()
+    for stage, history in learnt.histories.items():
+        name = f"curves_{stage}" if stage else "curves"
+        run.log_bytes(f"plots/{name}.png", plots.curves(history))
+    first = next(iter(learnt.weights.values())).numpy()
     run.log_bytes("plots/kernels.png", plots.kernels(first))
     if found is not None:
         run.log_bytes("plots/precision_recall.png", plots.precision_recall(found))
+    held_out = read_stores(learnt.data, learnt.spec.labels).validation
     shown = (*held_out.logos, *held_out.background)
     if shown:
-        scores, classes = score_crops(model.network, shown, held_out.labels)
+        lesson, network = lesson_of(model, held_out, settings.training)
+        scores, classes = score_crops(network, lesson, shown)
         run.log_bytes("plots/mistakes.png", plots.mistakes(shown, scores, classes))
 
 
@@ -329,18 +405,34 @@ def _dry_run(settings: TrainConfig, data: _Data, spec: ModelSpec) -> Outcome:
     }
     text = (
         f"would train {settings.model} ({parameters:,} parameters, window {window}) to find "
-        f"{', '.join(data.labels[1:])} from {rows:,} crops in {settings.epochs} epochs"
+        f"{', '.join(data.labels[1:])} from {rows:,} crops"
     )
     return Outcome(document, text)
+
+
+def _boxes(settings: TrainConfig, data: _Data) -> int:
+    """How many boxes were learnt from."""
+    from nnst.training.stores import unused_pictures
+
+    truth = [item for book in data.sets for item in crops.read_truth(book)]
+    unused = unused_pictures(truth, settings.share)
+    return sum(
+        label in data.labels[1:] and not ignored
+        for split, item in truth
+        if split == "train" and item.image_id not in unused
+        for label, ignored in zip(item.labels, item.ignore, strict=True)
+    )
 
 
 def _outcome(
     settings: TrainConfig, data: _Data, version: ModelVersion, found: Evaluation | None, run: Run
 ) -> Outcome:
+    boxes = _boxes(settings, data)
     document = {
         "model": str(version),
         "run_id": run.run_id,
         "labels": list(data.labels[1:]),
+        "boxes": boxes,
         "validation": found.to_dict() if found else None,
         "problems": run.problems,
     }

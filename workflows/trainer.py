@@ -12,7 +12,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nnst import storage
@@ -23,7 +23,10 @@ from workflows import fanout
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from nnst.training.batches import CropStore
+    from nnst.training.lessons import Lesson
     from nnst.training.settings import TrainingSettings
+    from nnst.training.stores import CropData
 
 CHECKPOINT = "state.pt"  # tensors and plain values; opened with weights_only
 _POLL_SECONDS = 1.0
@@ -34,20 +37,23 @@ Row = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class FitTask:
-    """What every worker needs to train."""
+    """What every worker needs to train one network."""
 
     folder: str  # shared by all workers: checkpoints and history
-    crop_sets: tuple[str, ...]
-    background: tuple[str, ...]
+    data: CropData
+    labels: tuple[str, ...]  # of the crops; a scout has other ones
     spec: ModelSpec
     settings: TrainingSettings
     epochs: int
     seed: int
+    scout: ModelSpec | None = None  # whose boxes a judge judges
+    initial: str = ""  # a file of weights to begin with
+    pretrained: bool = False  # or with the convolutions that nnst ships
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The trained weights, and a row of metrics for each epoch."""
+    """The trained weights, as the network learns, and a row of metrics for each epoch."""
 
     weights: Mapping[str, Tensor]
     history: tuple[Row, ...]
@@ -135,9 +141,9 @@ def _train(config: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device, prepare_model
 
-    from nnst import models
-    from nnst.ledger import Ledger
+    from nnst.models import norms, pretrained
     from nnst.training import epochs
+    from nnst.training.lessons import Place
     from nnst.training.stores import read_stores
 
     task: FitTask = config["task"]
@@ -147,21 +153,58 @@ def _train(config: dict[str, Any]) -> None:
     torch.use_deterministic_algorithms(True)
     context = ray.train.get_context()
     rank, device = context.get_world_rank(), str(get_device())
-    books = [Ledger.open(path, "crop") for path in task.crop_sets]
-    background = [Ledger.open(path, "crop") for path in task.background]
-    stores = read_stores(books, background, task.spec.labels)
-    network = models.build(task.spec, task.seed).to(device)
+    stores = read_stores(task.data, task.labels)
+    taught, held_out = (_lesson(task, store) for store in (stores.train, stores.validation))
+    network = norms.learner(task.spec, task.seed)
+    if task.initial:
+        network.load_state_dict(read_weights(task.initial))
+    elif task.pretrained:
+        pretrained.begin(network)
+    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = epochs.make_optimiser(network, task.settings)
     history = _restore(network, optimiser)
     wrapped = prepare_model(network, parallel_strategy_kwargs={"broadcast_buffers": False})
     for epoch in range(len(history), task.epochs):
-        place = epochs.Place(task.seed, epoch, task.epochs, rank, context.get_world_size(), device)
-        metrics = epochs.run_epoch(wrapped, optimiser, stores.train, task.settings, place)
-        row = asdict(metrics)
+        place = Place(task.seed, epoch, task.epochs, rank, context.get_world_size(), device)
+        row = epochs.run_epoch(wrapped, optimiser, taught, task.settings, place)
+        _share_statistics(network)
         if rank == 0:
-            row |= epochs.validate(network, stores.validation, device)
+            row |= epochs.validate(network, held_out)
         history.append(row)
         _report(task, rank, {"network": network, "optimiser": optimiser}, history)
+
+
+def _lesson(task: FitTask, store: CropStore) -> Lesson:
+    from nnst.training.lessons import JudgeLesson, WindowLesson
+
+    if task.scout is not None:
+        return JudgeLesson(task.scout, task.spec, store, task.settings)
+    return WindowLesson(task.spec, store, task.settings)
+
+
+def _share_statistics(network: Any) -> None:
+    """Give all ranks the first one's running means, which are what a checkpoint keeps."""
+    import torch.distributed as dist
+
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """The weights in a file that `write_weights` wrote."""
+    import safetensors.torch
+
+    weights: dict[str, Tensor] = safetensors.torch.load(storage.read(path))
+    return weights
+
+
+def write_weights(path: str, weights: Mapping[str, Tensor]) -> None:
+    """Write a state_dict as safetensors, whole or not at all."""
+    import safetensors.torch
+
+    whole = {name: value.contiguous() for name, value in weights.items()}
+    storage.put(path, safetensors.torch.save(whole))
 
 
 def _restore(network: Any, optimiser: Any) -> list[dict[str, float]]:
