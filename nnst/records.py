@@ -142,6 +142,7 @@ class ModelSpec:
     calibration: tuple[float, float] = (1.0, 0.0)  # calibrated log-odds = a * log-odds + b
     widths: tuple[int, ...] = ()  # channels of the layers; () is the architecture's own choice
     context: float = 1.0  # side of the scored window over side of the object it is centred on
+    levels_per_octave: int = 4  # pyramid levels for each halving that it was taught for
     stages: tuple[ModelSpec, ...] = ()  # of a cascade: its networks, in the order they look
 
     def __post_init__(self) -> None:

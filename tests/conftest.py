@@ -250,8 +250,9 @@ def _teach_cascade(draw: Callable[..., np.ndarray], folder: str) -> None:
     from nnst.training.lessons import JudgeLesson, WindowLesson
 
     labels = ("background", "mark")
+    objects, thin = ("background", "object"), (8, 12, 12, 16)
     scout = ModelSpec(
-        "scout", ("background", "object"), (16, 24), 4, widths=(8, 12, 12, 16), threshold=0.3
+        "scout", objects, (16, 24), 4, widths=thin, threshold=0.3, levels_per_octave=1
     )
     judge = ModelSpec("judge", labels, (32, 48), 8, widths=(8, 12, 16, 24, 32, 32), context=1.35)
     wanted = CropSettings(oversample=2.0, negatives=6)
@@ -275,7 +276,9 @@ def _teach_cascade(draw: Callable[..., np.ndarray], folder: str) -> None:
     for pixels, truth in pictures:
         cuts += mining.hard_negatives(asked, as_picture(pixels), truth, 8, wanted)
     judged = _fitted(JudgeLesson(scout, judge, CropStore.of(cuts, labels), _quick()), judge)
-    spec = ModelSpec("cascade", labels, scout.window_hw, 4, stages=(scout, judge))
+    spec = ModelSpec(
+        "cascade", labels, scout.window_hw, 4, levels_per_octave=1, stages=(scout, judge)
+    )
     named = {"scout": weights, "judge": judged}
     models.save(
         folder, spec, {f"{part}.{name}": w for part in named for name, w in named[part].items()}
@@ -291,9 +294,7 @@ def _quick() -> Any:
         stretch=0.04, gamma=0.1, contrast=0.1, channel=0.02, **dict.fromkeys(off, 0.0)
     )
     batch = {"logos": 16, "background": 12, "near": 12, "moved": 4, "far": 8, "candidates": 24}
-    return TrainingSettings(
-        steps=80, learning_rate=6e-3, levels_per_octave=3, augment=augment, **batch
-    )
+    return TrainingSettings(steps=80, learning_rate=6e-3, augment=augment, **batch)
 
 
 def _fitted(lesson: Any, spec: Any) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from nnst.training.augmentation import frame
 from nnst.training.batches import (
     BACKGROUND_IOU,
     IGNORED,
-    LOGO_IOU,
     BatchSettings,
     CropStore,
     cell_targets,
@@ -78,6 +77,7 @@ def batch_settings(**changes: Any) -> BatchSettings:
         "logos": 12,
         "background": 3,
         "patch_hw": PATCH,
+        "logo_iou": 0.6,
         "scale": 1.1,
         "strays": 0.0,
         "augment": UNCHANGED,
@@ -156,8 +156,9 @@ def test_targets_equal_their_plain_twin(
         for column, left in enumerate(columns):
             own = around(left + window_hw[1] / 2, top + window_hw[0] / 2, width, height)
             iou = plain_iou(own, logo)
-            if min(abs(iou - LOGO_IOU), abs(iou - BACKGROUND_IOU)) > 1e-4:
-                named = 3 if iou > LOGO_IOU else BACKGROUND if iou < BACKGROUND_IOU else IGNORED
+            least, most = wanted.logo_iou, BACKGROUND_IOU * wanted.logo_iou
+            if min(abs(iou - least), abs(iou - most)) > 1e-4:
+                named = 3 if iou > least else BACKGROUND if iou < most else IGNORED
                 assert found[row, column] == named
 
 

@@ -90,7 +90,6 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth(total: int) -> None
         {"steps": 0},
         {"logos": 0},
         {"background": 0},
-        {"levels_per_octave": 0},
         {"hardest": 0.0},
         {"hardest": 1.1},
         {"learning_rate": 0.0},

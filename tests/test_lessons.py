@@ -160,7 +160,7 @@ def test_the_judge_is_shown_boxes_as_the_scouts_grid_gives_them() -> None:
     assert (wanted.window_hw, wanted.context) == (JUDGE.window_hw, JUDGE.context)
     assert wanted.aspect == pytest.approx(32 / 20)
     assert wanted.reach * 20 / 1.1 > SCOUT.stride / 2
-    assert wanted.scale > 2 ** (0.5 / QUICK.levels_per_octave)
+    assert wanted.scale > 2 ** (0.5 / SCOUT.levels_per_octave)
 
 
 def test_a_network_that_is_too_costly_sees_single_windows() -> None:
@@ -177,7 +177,11 @@ def test_every_cell_of_a_patchs_scores_has_its_target(
     architecture: str, window_hw: tuple[int, int]
 ) -> None:
     spec = ModelSpec(
-        architecture, LABELS, window_hw, 4, widths=(4,) if architecture == "mlp" else ()
+        architecture,
+        LABELS,
+        window_hw,
+        models.stride_of(architecture, window_hw),
+        widths=(4,) if architecture == "mlp" else (),
     )
     wanted = lessons.batch_settings(spec, QUICK, 1)
     batch = draw_batch(store_of(), wanted, (0, 0, 0, 0))

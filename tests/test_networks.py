@@ -137,6 +137,15 @@ def test_the_cost_of_a_scout_is_what_a_pencil_says() -> None:
     assert networks.multiply_adds(SCOUT) == stem + conv1 + conv2 + tall + wide + score
 
 
+def test_the_cost_of_a_coarse_scout_is_what_a_pencil_says() -> None:
+    """Cells of a window of 28 x 32 pixels: 7 x 8, then 5 x 6, then by twos 2 x 2, of 3 rows and,
+    as their number is even, of 4 columns; both that remain of each are taken together."""
+    spec = replace(SCOUT, window_hw=(28, 32), stride=8)
+    stem, conv1, conv2 = 7 * 8 * 8 * 3 * 16, 5 * 6 * 16 * 8 * 9, 2 * 2 * 16 * 16 * 12
+    tall, wide, score = 2 * 24 * 16 * 2, 24 * 24 * 2, 24 * 2
+    assert networks.multiply_adds(spec) == stem + conv1 + conv2 + tall + wide + score
+
+
 def test_a_cascade_costs_what_its_scout_does_and_holds_the_weights_of_both() -> None:
     for hw in (None, (200, 300)):
         assert networks.multiply_adds(CASCADE, hw) == networks.multiply_adds(SCOUT, hw)
@@ -167,12 +176,14 @@ def test_one_window_gives_one_cell_of_logits(spec: ModelSpec) -> None:
 def test_a_scout_of_any_window_gives_one_window_one_cell_and_steps_by_its_stride(
     rows: int, columns: int
 ) -> None:
-    spec = replace(SCOUT, window_hw=(4 * rows, 4 * columns))
+    window_hw = 4 * rows, 4 * columns
+    stride = networks.stride_of("scout", window_hw)
+    spec = replace(SCOUT, window_hw=window_hw, stride=stride)
     network = networks.build(spec)
     height, width = spec.window_hw
     assert network(torch.zeros(2, 3, height, width)).shape == (2, 2, 1, 1)
-    assert network(torch.zeros(1, 3, height + 4, width + 12)).shape == (1, 2, 2, 4)
-    assert network(torch.zeros(1, 3, height + 3, width + 3)).shape == (1, 2, 1, 1)
+    assert network(torch.zeros(1, 3, height + stride, width + 3 * stride)).shape == (1, 2, 2, 4)
+    assert network(torch.zeros(1, 3, height + stride - 1, width + stride - 1)).shape == (1, 2, 1, 1)
 
 
 @settings(max_examples=30, deadline=None)
@@ -190,8 +201,10 @@ def test_the_window_found_for_an_aspect_is_one_that_the_network_can_have(
     name: str, aspect: float, area: float
 ) -> None:
     window_hw = networks.window_of(name, aspect, area)
-    networks.check(replace(SPECS[name], window_hw=window_hw))
+    stride = networks.stride_of(name, window_hw)
+    networks.check(replace(SPECS[name], window_hw=window_hw, stride=stride))
     known = networks.ARCHITECTURES[name]
+    area = min(area, known.short_side**2 * max(aspect, 1 / aspect))
     wanted = math.sqrt(area / aspect), math.sqrt(area * aspect)
     for side, exact in zip(window_hw, wanted, strict=True):
         assert side == known.smallest_window or abs(side - exact) <= known.multiple / 2

@@ -59,7 +59,9 @@ def specs(draw: st.DrawFn, **fixed: object) -> ModelSpec:
     """A model of any architecture that is laid over levels, any window and number of labels."""
     name = draw(st.sampled_from(LAID_OVER_LEVELS))
     labels = tuple(str(label) for label in range(draw(st.integers(2, 4))))
-    spec = ModelSpec(name, labels, draw(WINDOWS[name]), 4, widths=WIDTHS[name])
+    window_hw = draw(WINDOWS[name])
+    stride = networks.stride_of(name, window_hw)
+    spec = ModelSpec(name, labels, window_hw, stride, widths=WIDTHS[name])
     return replace(spec, **fixed)
 
 

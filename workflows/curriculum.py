@@ -41,7 +41,7 @@ OnEpoch = Callable[[str, int, Row], None]  # stage, epoch of the stage, its metr
 class CascadeSettings:
     """How a cascade is laid out and taught."""
 
-    scout_area: int = setting(1024, "pixels of the scout's window")
+    scout_area: int = setting(1024, "pixels of the scout's window, at most")
     judge_area: int = setting(4096, "pixels of the judge's window")
     judge_context: float = setting(1.35, "side of the judge's window over side of the box in it")
     scout_epochs: int = setting(10, "rounds of training of the scout")
@@ -50,7 +50,6 @@ class CascadeSettings:
     mined: int = setting(10, "hard negatives of the scout cut from each picture")
     mined_again: int = setting(6, "hard negatives of the judge cut from each picture")
     pretrained: bool = setting(True, "whether the judge begins with what nnst ships")
-    levels_per_octave: int = setting(3, "pyramid levels to be tolerant of, as scan has")
 
     def __post_init__(self) -> None:
         for name, value in config.to_dict(self).items():
@@ -216,15 +215,12 @@ def _smallest(spec: ModelSpec) -> int:
 
 
 def _task(course: Course, stage: str, spec: ModelSpec, epochs: int) -> FitTask:
-    settings = course.training
-    if course.spec.stages:
-        settings = replace(settings, levels_per_octave=course.cascade.levels_per_octave)
     return FitTask(
         folder=storage.join(course.folder, stage),
         data=course.data,
         labels=course.spec.labels,
         spec=spec,
-        settings=settings,
+        settings=course.training,
         epochs=epochs,
         seed=course.seed,
     )

@@ -11,7 +11,7 @@ from nnst import archive, crops, images, storage
 from nnst.config import setting
 from nnst.crops import CropSettings
 from nnst.errors import ImageError, InputError
-from nnst.records import Annotation, ModelSpec
+from nnst.records import Annotation
 from workflows.commands import Options, Outcome
 from workflows.progress import Progress
 
@@ -26,7 +26,7 @@ ASPECT = 2.0  # of the marks, about; convolutions do not mind another one later
 class PretrainConfig:
     """Settings of nnst pretrain."""
 
-    marks: str = setting(help="a folder of word marks as SVG files")
+    marks: str = setting(help="a folder of marks as SVG files, or Iconify's icons.json")
     background: str = setting(help="an archive of photographs without these marks")
     out: str = setting(help="the file to write, judge.safetensors")
     leave_out: tuple[str, ...] = setting((), "parts of names of marks not to learn; repeatable")
@@ -40,7 +40,7 @@ def run(settings: PretrainConfig, options: Options) -> Outcome:
     """Draw, train in this process, write."""
     import torch
 
-    from nnst.models import pretrained
+    from nnst.models import layout, pretrained
     from nnst.models.norms import learner
     from nnst.training import epochs
     from nnst.training.lessons import JudgeLesson, Place
@@ -50,8 +50,8 @@ def run(settings: PretrainConfig, options: Options) -> Outcome:
     if options.dry_run:
         text = f"would learn {len(store.labels) - 1} marks from {len(store.logos):,} drawings"
         return Outcome({"marks": len(store.labels) - 1, "drawings": len(store.logos)}, text)
-    scout, judge = _specs(store.labels)
-    taught = TrainingSettings(levels_per_octave=3, near=40, candidates=36)
+    scout, judge = layout.cascade_spec(store.labels, ASPECT).stages
+    taught = TrainingSettings(near=40, candidates=36)
     taught = replace(taught, augment=replace(taught.augment, paste=0.1))
     lesson = JudgeLesson(scout, judge, store, taught)
     network = learner(judge, settings.seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -71,17 +71,15 @@ def run(settings: PretrainConfig, options: Options) -> Outcome:
 
 def _store(settings: PretrainConfig) -> CropStore:
     """The drawn marks, each a class, and the background."""
+    from nnst.models import layout
     from nnst.scenes import marks
     from nnst.training.batches import CropStore
 
     photographs = list(_photographs(settings.background))
-    found = [
-        mark
-        for mark in marks.read_marks(settings.marks)
-        if not any(part in mark.name for part in settings.leave_out)
-    ]
+    found = marks.read_marks(settings.marks, settings.leave_out)
     drawn = list(marks.drawn_crops(found, photographs, settings.each, settings.seed))
-    _, judge = _specs(("background", *(mark.name for mark in found)))
+    labels = ("background", *(mark.name for mark in found))
+    window_hw = layout.cascade_spec(labels, ASPECT).window_hw
     none = np.zeros(0, bool)
     cut = CropSettings(negatives=settings.crops, context=2.5)
     background = [
@@ -91,11 +89,11 @@ def _store(settings: PretrainConfig) -> CropStore:
             pixels,
             1,
             Annotation(str(index), str(index), np.zeros((0, 4), np.float32), (), none, none),
-            _specs(judge.labels)[0].window_hw,
+            window_hw,
             cut,
         )
     ]
-    return CropStore.of([*drawn, *background], judge.labels)
+    return CropStore.of([*drawn, *background], labels)
 
 
 def _photographs(source: str) -> list[Pixels]:
@@ -110,20 +108,3 @@ def _photographs(source: str) -> list[Pixels]:
     if not found:
         raise InputError(f"{source} holds no picture that can be read", "give photographs")
     return found
-
-
-def _specs(labels: tuple[str, ...]) -> tuple[ModelSpec, ModelSpec]:
-    """A scout whose boxes are judged, and the judge."""
-    from nnst import models
-
-    scout, judge = (
-        ModelSpec(
-            name,
-            labels if name == "judge" else ("background", "object"),
-            models.window_of(name, ASPECT, area),
-            models.ARCHITECTURES[name].stride,
-            context=context,
-        )
-        for name, area, context in (("scout", 1024, 1.0), ("judge", 4096, 1.35))
-    )
-    return scout, judge

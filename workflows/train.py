@@ -48,6 +48,9 @@ class TrainConfig:
     share: float = setting(1.0, "share of the annotated training pictures that is learnt from")
     seed: int = setting(0, "decides weights, windows and augmentation")
     context: float = setting(0.0, "side of the window over side of the logo; 0 is the model's own")
+    levels_per_octave: int = setting(
+        0, "pyramid levels for each halving to learn for; 0 is the model's own"
+    )
     widths: tuple[int, ...] = setting((), "channels of the (scout's) layers; its own by default")
     background_crops: int = setting(12, "crops cut from each background picture")
     background_judged: int = setting(24, "held-out background pictures that set the threshold")
@@ -61,6 +64,8 @@ class TrainConfig:
             raise ValueError("epochs and seed must be 0 or more, rounds 1 or more")
         if not 0 < self.share <= 1:
             raise ValueError(f"share must be above 0 and at most 1, got {self.share}")
+        if not 0 <= self.levels_per_octave <= 16:
+            raise ValueError(f"levels_per_octave must be 0 to 16, got {self.levels_per_octave}")
         if self.workers < 0 or (self.gpus_per_worker or 0) < 0:
             raise ValueError("workers and gpus_per_worker must be 0 or more")
         if not self.crops:
@@ -192,62 +197,26 @@ def _cut_background(settings: TrainConfig, window_hw: tuple[int, int]) -> Ledger
 
 def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
     """What is to be trained, before calibration and threshold are known."""
-    from nnst import models
+    from nnst.models import layout
 
-    if settings.model == models.CASCADE:
-        spec = _cascade_spec(settings, data)
-    else:
-        spec = ModelSpec(
-            architecture=settings.model,
-            labels=data.labels,
-            window_hw=data.window_hw,
-            stride=models.ARCHITECTURES[settings.model].stride,
-            widths=settings.widths or models.ARCHITECTURES[settings.model].widths,
+    if settings.model != "cascade":
+        return layout.network_spec(
+            settings.model,
+            data.labels,
+            data.window_hw,
             context=settings.context or WINDOW_CONTEXT,
+            widths=settings.widths,
+            levels_per_octave=settings.levels_per_octave,
         )
-    models.count_parameters(spec)  # raises where there can be no such network
-    return spec
-
-
-def _cascade_spec(settings: TrainConfig, data: _Data) -> ModelSpec:
-    """A scout of the boxes' aspect, and a judge that sees them larger and with more around."""
-    from nnst import models
-
-    aspect = data.window_hw[1] / data.window_hw[0]
-    scout, judge = (
-        ModelSpec(
-            architecture=name,
-            labels=labels,
-            window_hw=models.window_of(name, aspect, area),
-            stride=models.ARCHITECTURES[name].stride,
-            widths=widths or models.ARCHITECTURES[name].widths,
-            context=context,
-        )
-        for name, labels, area, widths, context in (
-            (
-                "scout",
-                ("background", "object"),
-                settings.cascade.scout_area,
-                settings.widths,
-                settings.context or 1.0,
-            ),
-            (
-                "judge",
-                data.labels,
-                settings.cascade.judge_area,
-                (),
-                settings.cascade.judge_context,
-            ),
-        )
+    wanted = layout.CascadeLayout(
+        scout_area=settings.cascade.scout_area,
+        scout_context=settings.context or 1.0,
+        scout_widths=settings.widths,
+        judge_area=settings.cascade.judge_area,
+        judge_context=settings.cascade.judge_context,
+        levels_per_octave=settings.levels_per_octave,
     )
-    return ModelSpec(
-        architecture=models.CASCADE,
-        labels=data.labels,
-        window_hw=scout.window_hw,
-        stride=scout.stride,
-        context=scout.context,
-        stages=(scout, judge),
-    )
+    return layout.cascade_spec(data.labels, data.window_hw[1] / data.window_hw[0], wanted)
 
 
 def _folder(settings: TrainConfig, data: _Data, spec: ModelSpec) -> str:

@@ -25,7 +25,6 @@ from nnst.models.networks import BOX_DELTAS
 from nnst.models.scoring import ready
 from nnst.records import Detections, PyramidLevel
 
-LEVELS_PER_OCTAVE = 3  # what training makes a cascade tolerant of
 DTYPE = torch.bfloat16  # of the convolutions: twice as fast
 GREY = 128  # around a picture
 DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
@@ -58,7 +57,7 @@ class Cascade(Detector):
         self.scout_spec, self.judge_spec = model.spec.stages
         self.object_hw = tuple(side / self.scout_spec.context for side in self.scout_spec.window_hw)
         self.max_scale = self._max_scale()
-        self.levels_per_octave = self.settings.levels_per_octave or LEVELS_PER_OCTAVE
+        self.levels_per_octave = self.settings.levels_per_octave or self.spec.levels_per_octave
         if not isinstance(model.network, models.Cascade):
             raise ValueError(f"a {model.spec.architecture} is no cascade")
         self.scout = ready(model.network.scout, device, DTYPE)

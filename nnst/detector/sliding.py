@@ -17,8 +17,6 @@ from nnst.models import Model
 from nnst.models.scoring import ready
 from nnst.records import Detections, PyramidLevel
 
-LEVELS_PER_OCTAVE = 4  # objects are then at most 9 % larger or smaller than the window's
-
 
 class Sliding(Detector):
     """Finds the objects of a model of one network.
@@ -36,7 +34,7 @@ class Sliding(Detector):
         super().__init__(model, settings, stopwatch)
         self.object_hw = tuple(side / self.spec.context for side in self.spec.window_hw)
         self.max_scale = self._max_scale()
-        self.levels_per_octave = self.settings.levels_per_octave or LEVELS_PER_OCTAVE
+        self.levels_per_octave = self.settings.levels_per_octave or self.spec.levels_per_octave
         if not isinstance(model.network, models.Network):
             raise ValueError(f"a {model.spec.architecture} is more than one network")
         self.network = ready(model.network, device)

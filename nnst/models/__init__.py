@@ -15,6 +15,7 @@ from nnst.models.networks import (
     build,
     count_parameters,
     multiply_adds,
+    stride_of,
     window_of,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "load",
     "multiply_adds",
     "save",
+    "stride_of",
     "window_of",
 ]

@@ -39,6 +39,7 @@ _KINDS: Mapping[str, Any] = {
     "calibration": [float] * 2,
     "widths": [int, ...],
     "context": float,
+    "levels_per_octave": int,
     "stages": [dict, ...],
 }
 """What model.json holds for each field of a ModelSpec; `...` is any number of them."""
@@ -144,7 +145,7 @@ def _read_description(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _spec(values: Mapping[str, Any]) -> ModelSpec:
     """The spec that JSON values describe. Raises ValueError."""
-    values = {"stages": [], **values}  # models of before the cascade have none
+    values = {"stages": [], "levels_per_octave": 4, **values}  # what older models do not say
     if values.keys() != _KINDS.keys():
         odd = ", ".join(sorted(values.keys() ^ _KINDS.keys()))
         raise ValueError(f"spec lacks fields, or has some too many: {odd[:200]}")

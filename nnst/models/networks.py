@@ -23,7 +23,7 @@ BOX_DELTAS = 4  # outputs of a judge after those of the labels: dx, dy, log of d
 MAX_PARAMETERS = 100_000_000
 MAX_WINDOW = 1024  # pixels a side
 MAX_WIDTH = 8192  # channels of a layer
-MAX_LABELS = 1000
+MAX_LABELS = 20_000
 
 Layers = OrderedDict[str, nn.Module]
 
@@ -36,6 +36,9 @@ class Architecture:
     widths: tuple[int, ...]  # channels of the layers, where the spec does not say
     stride: int  # level pixels between neighbouring windows
     smallest_window: int  # pixels a side
+    short_side: int = MAX_WINDOW  # of a window's shorter side more pixels than this are no use
+    coarse_from: int = MAX_WINDOW + 1  # shorter side from which on every second window will do
+    levels_per_octave: int = 4  # sizes of an object between which a window need not tell apart
     multiple: int = 1  # what a side of the window is a multiple of
     normalised: bool = False  # whether it is trained with batch normalisation, see `norms`
 
@@ -66,17 +69,27 @@ def _lenet(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
 
 
 def _scout(spec: ModelSpec, widths: tuple[int, ...]) -> Layers:
-    """Few channels at a quarter of the level's size; rows and columns of a window come last.
+    """Few channels at a quarter of the level's size, or from then on an eighth; rows come last.
 
     The stem looks at 4 x 4 pixels once, so the window's sides are multiples of 4.
     """
-    rows, columns = (side // 4 for side in spec.window_hw)
-    layers: Layers = OrderedDict(stem=nn.Conv2d(3, widths[0], 4, stride=4), relu0=_relu())
-    for index in (1, 2):
-        kernel = min(3, rows), min(3, columns)
-        layers[f"conv{index}"] = nn.Conv2d(widths[index - 1], widths[index], kernel)
-        layers[f"relu{index}"] = _relu()
-        rows, columns = rows - kernel[0] + 1, columns - kernel[1] + 1
+    step = spec.stride // 4
+    sides = [side // 4 for side in spec.window_hw]
+    first = [min(3, side) for side in sides]
+    sides = [side - kernel + 1 for side, kernel in zip(sides, first, strict=True)]
+    # Of 3 cells or 4, so that the steps end with the window's last cell.
+    second = [min(3 + (side - 3) % step, side) for side in sides]
+    rows, columns = (
+        (side - kernel) // step + 1 for side, kernel in zip(sides, second, strict=True)
+    )
+    layers: Layers = OrderedDict(
+        stem=nn.Conv2d(3, widths[0], 4, stride=4),
+        relu0=_relu(),
+        conv1=nn.Conv2d(widths[0], widths[1], (first[0], first[1])),
+        relu1=_relu(),
+        conv2=nn.Conv2d(widths[1], widths[2], (second[0], second[1]), stride=step),
+        relu2=_relu(),
+    )
     layers["tall"] = nn.Conv2d(widths[2], widths[3], (rows, 1))
     layers["relu3"] = _relu()
     layers["wide"] = nn.Conv2d(widths[3], widths[3], (1, columns))
@@ -111,7 +124,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mlp": Architecture(_mlp, widths=(1000,), stride=4, smallest_window=1),
     "lenet": Architecture(_lenet, widths=(16, 32, 64), stride=4, smallest_window=16),
     "scout": Architecture(
-        _scout, widths=(8, 16, 16, 24), stride=4, smallest_window=8, multiple=4, normalised=True
+        _scout,
+        widths=(8, 16, 16, 24),
+        stride=4,
+        smallest_window=8,
+        short_side=28,
+        coarse_from=24,
+        levels_per_octave=1,
+        multiple=4,
+        normalised=True,
     ),
     "judge": Architecture(
         _judge, widths=(24, 32, 64, 96, 128, 128), stride=8, smallest_window=31, normalised=True
@@ -177,13 +198,24 @@ def assemble(spec: ModelSpec) -> AnyNetwork:
 
 
 def window_of(architecture: str, aspect: float, area: float) -> tuple[int, int]:
-    """(height, width) of a window of about this aspect and area that the network can have."""
+    """(height, width) of a window of about this aspect that the network can have.
+
+    Its area is about what is asked for, or less where the network has no use for more.
+    """
     known = ARCHITECTURES[architecture]
+    elongated = max(aspect, 1 / aspect)
+    area = min(area, known.short_side**2 * elongated)
     height, width = (
         max(known.smallest_window, round(side / known.multiple) * known.multiple)
         for side in (math.sqrt(area / aspect), math.sqrt(area * aspect))
     )
     return height, width
+
+
+def stride_of(architecture: str, window_hw: tuple[int, int]) -> int:
+    """Level pixels between neighbouring windows of the network."""
+    known = ARCHITECTURES[architecture]
+    return 2 * known.stride if min(window_hw) >= known.coarse_from else known.stride
 
 
 def skeleton(spec: ModelSpec) -> nn.Sequential:
@@ -234,9 +266,10 @@ def check(spec: ModelSpec) -> None:
         raise InputError(what, f"give it sides that are multiples of {known.multiple}")
     if spec.stages:
         raise InputError(f"a {spec.architecture} has no stages", f"only a {CASCADE} has")
-    if spec.stride != known.stride:
+    stride = stride_of(spec.architecture, spec.window_hw)
+    if spec.stride != stride:
         what = f"{spec.architecture} cannot have the stride {spec.stride}"
-        raise InputError(what, f"give it {known.stride}")
+        raise InputError(what, f"give it {stride}")
     if spec.widths and len(spec.widths) != len(known.widths):
         what = f"{spec.architecture} has {len(known.widths)} widths, got {len(spec.widths)}"
         raise InputError(what, f"give that many, or none for its own {known.widths}")
@@ -251,11 +284,8 @@ def check_cascade(spec: ModelSpec) -> None:
     if [stage.architecture for stage in spec.stages] != ["scout", "judge"]:
         raise InputError("a cascade has two stages, a scout and a judge", remedy)
     scout, judge = spec.stages
-    fits = (scout.window_hw, scout.stride, scout.context) == (
-        spec.window_hw,
-        spec.stride,
-        spec.context,
-    )
+    shared = ("window_hw", "stride", "context", "levels_per_octave")
+    fits = all(getattr(scout, name) == getattr(spec, name) for name in shared)
     if not fits or len(scout.labels) != 2 or judge.labels != spec.labels or spec.widths:
         raise InputError("the stages of this cascade do not fit together", remedy)
     if not 0 < scout.threshold < 1:
@@ -274,6 +304,7 @@ def _check_numbers(spec: ModelSpec) -> None:
         "threshold lies in [0, 1]": 0 <= spec.threshold <= 1,
         "the first number of calibration is above 0": spec.calibration[0] > 0,
         "context is 1 to 16": 1 <= spec.context <= 16,
+        "levels_per_octave is 1 to 16": 1 <= spec.levels_per_octave <= 16,
     }
     for rule, holds in rules.items():
         if not holds:

@@ -33,7 +33,7 @@ from nnst.training.augmentation import (
 from nnst.training.settings import AugmentSettings
 
 IGNORED = -1  # as a target: neither logo nor background
-LOGO_IOU, BACKGROUND_IOU = 0.6, 0.35  # of a window's object with the logo, at its own aspect
+BACKGROUND_IOU = 0.6  # of the least IoU of a logo: what overlaps it less is background
 STILL = AugmentSettings(rotate=0, stretch=0, shear=0, perspective=0)
 
 
@@ -68,6 +68,7 @@ class BatchSettings:
     logos: int  # patches with a logo
     background: int  # patches without
     patch_hw: tuple[int, int]
+    logo_iou: float  # least IoU of a window's object with the logo, at its own aspect
     scale: float  # factor, half a step of the scan's pyramid
     strays: float  # share of logos of any size, also one at which no window should find it
     augment: AugmentSettings
@@ -111,13 +112,11 @@ def centred_windows(
 
 def balanced(classes: NDArray[np.int64], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """(count,) indices in which each class comes equally often, on average."""
-    present = np.unique(classes)
-    wanted = rng.choice(present, size=count)
-    picks = np.empty(count, np.int64)
-    for label in present:
-        places = wanted == label
-        picks[places] = rng.choice(np.flatnonzero(classes == label), size=places.sum())
-    return picks
+    order = np.argsort(classes, kind="stable")
+    _, starts, sizes = np.unique(classes[order], return_index=True, return_counts=True)
+    wanted = rng.integers(len(starts), size=count)
+    within = (rng.random(count) * sizes[wanted]).astype(np.int64)
+    return np.asarray(order[starts[wanted] + within], np.int64)
 
 
 def cell_targets(
@@ -137,8 +136,8 @@ def cell_targets(
     logo = boxes_.from_center((box[None, :2] + box[None, 2:]) / 2, size[None])
     windows = boxes_.from_center(centers.reshape(-1, 2), np.array([[height, width]]))
     iou = boxes_.pairwise_iou(windows, logo).reshape(rows, columns)
-    targets = np.where(iou < BACKGROUND_IOU, BACKGROUND, IGNORED)
-    targets[iou >= LOGO_IOU] = label
+    targets = np.where(iou < BACKGROUND_IOU * settings.logo_iou, BACKGROUND, IGNORED)
+    targets[iou >= settings.logo_iou] = label
     return targets.astype(np.int64)
 
 

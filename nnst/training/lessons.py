@@ -33,6 +33,7 @@ from nnst.training.settings import TrainingSettings
 PATCH_SIDES = 2.0  # a patch's sides over the window's
 PATCH_BUDGET = 4e9  # multiply-adds that the patches of one step may cost
 SCORED_AT_ONCE = 256
+MOST_LOGO_IOU = 0.6  # see BatchSettings.logo_iou
 ASKED = 1500  # background crops among which the hardest are looked for, once an epoch
 EASY = 0.3  # share of the training after which only the hardest background counts
 EVERY = 4  # one in so many crops of plain background goes to the judge, beside all mined ones
@@ -171,7 +172,8 @@ def batch_settings(spec: ModelSpec, settings: TrainingSettings, world_size: int)
         logos=max(1, logos // world_size),
         background=max(1, background // world_size),
         patch_hw=patch_hw,
-        scale=2 ** (0.5 / settings.levels_per_octave) * 1.03,
+        logo_iou=min(MOST_LOGO_IOU, 2 ** (-1 / spec.levels_per_octave)),
+        scale=2 ** (0.5 / spec.levels_per_octave) * 1.03,
         strays=settings.strays,
         augment=settings.augment,
     )
@@ -187,7 +189,7 @@ def proposal_settings(
         context=judge.context,
         aspect=width / height,
         reach=(scout.stride / 2 + 0.6) / min(height, width),
-        scale=2 ** (0.5 / settings.levels_per_octave) * 1.1,
+        scale=2 ** (0.5 / scout.levels_per_octave) * 1.1,
         near=max(1, settings.near // world_size),
         moved=max(1, settings.moved // world_size),
         far=max(1, settings.far // world_size),

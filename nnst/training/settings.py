@@ -53,11 +53,10 @@ class TrainingSettings:
     learning_rate: float = setting(2e-3, "the highest one; it warms up and falls as a cosine")
     bfloat16: bool = setting(True, "whether layers compute with 16 bits: twice as fast")
     weight_decay: float = setting(1e-3, "pull of the weights towards zero (AdamW)")
-    levels_per_octave: int = setting(4, "pyramid levels to be tolerant of, as scan has")
     augment: AugmentSettings = group(AugmentSettings)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "logos", "background", "levels_per_octave"):
+        for name in ("steps", "logos", "background"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 < self.hardest <= 1:

@@ -1,9 +1,10 @@
-"""Many levels of any size, scored through canvases of one fixed size.
+"""Many levels of any size, scored through canvases of a few sizes.
 
 A convolution of a shape that was not seen before costs more to prepare than to compute, and the
 levels of pictures come in endless sizes. So levels are cut into tiles, tiles are laid side by side
-on canvases of one shape, and the score maps are taken out again. Windows that lie across two tiles
-are never looked at: each window of a level lies whole in one of its tiles.
+on canvases, of which hardly more is scored than is used, and the score maps are taken out again.
+Windows that lie across two tiles are never looked at: each window of a level lies whole in one of
+its tiles.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from nnst.records import ModelSpec
 from nnst.windows.maps import ScoreMap, grid_hw, span, tiles
 
 CANVAS_HW = (512, 512)  # pixels; larger ones are no faster, smaller ones are
+GRAIN = 64  # sides of what is scored are multiples of it, in pixels: 64 shapes at most
 
 Scorer = Callable[[NDArray[np.uint8]], ScoreMap]  # (H, W, 3) -> (K, h, w)
 
@@ -58,9 +60,12 @@ def score_maps(
         for rows, columns in tiles(results[index].shape[1:], canvas_hw, spec)
     ]
     placed = _place(cut, canvas_hw, spec.stride)
-    for number in range(1 + max((place.canvas for place in placed), default=-1)):
-        mine = [place for place in placed if place.canvas == number]
-        logits = score(_canvas(mine, canvas_hw))
+    canvas = np.zeros((*canvas_hw, 3), np.uint8)  # one for all: what is left over is not read
+    by_canvas: dict[int, list[_Placed]] = {}
+    for place in placed:
+        by_canvas.setdefault(place.canvas, []).append(place)
+    for mine in by_canvas.values():
+        logits = score(_laid(mine, canvas))
         for place in mine:
             tile, row, column = place.tile, place.y // spec.stride, place.x // spec.stride
             height, width = (part.stop - part.start for part in (tile.rows, tile.columns))
@@ -99,9 +104,11 @@ def _place(cut: Iterable[_Tile], canvas_hw: tuple[int, int], stride: int) -> lis
     return placed
 
 
-def _canvas(placed: Iterable[_Placed], canvas_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    canvas = np.zeros((*canvas_hw, 3), np.uint8)
+def _laid(placed: Iterable[_Placed], canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The part of the canvas that the tiles cover, with them on it."""
+    bottom = right = 0
     for place in placed:
         height, width = place.tile.pixels.shape[:2]
         canvas[place.y : place.y + height, place.x : place.x + width] = place.tile.pixels
-    return canvas
+        bottom, right = max(bottom, place.y + height), max(right, place.x + width)
+    return canvas[: -(-bottom // GRAIN) * GRAIN, : -(-right // GRAIN) * GRAIN]

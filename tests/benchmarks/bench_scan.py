@@ -26,8 +26,7 @@ import numpy as np
 
 from nnst import archive, images, models
 from nnst.detector import DetectorSettings, detector_of
-from nnst.models import Model
-from nnst.records import ModelSpec
+from nnst.models import Model, layout
 from workflows import bench
 
 SETS = {"2 to 20 MP": (2.0, 5.0, 10.0, 20.0), "0.2 to 0.5 MP": (0.2, 0.3, 0.4, 0.5)}
@@ -35,7 +34,6 @@ SMALL_PICTURES = 24  # a set of few small pictures would be over before a clock 
 MOST_ENLARGED = 3.0  # of a side; a photograph enlarged further is smoother than a camera's
 NEVER = (1.0, -1000.0)  # a calibration with which nothing is found
 LABELS = ("background", "logo")
-JUDGED_PIXELS = 4096
 
 
 def photographs(source: str, count: int) -> list[images.Pixels]:
@@ -72,16 +70,12 @@ def make(folder: Path, sizes: Sequence[float], options: argparse.Namespace) -> N
 def untrained(architecture: str, window: str) -> Model:
     """A model with random weights and a window as 56x20 says."""
     width, height = map(int, window.split("x"))
-    spec = ModelSpec(architecture, LABELS, (height, width), 4, calibration=NEVER)
     if architecture != models.CASCADE:
-        return Model(spec, models.build(spec).eval(), "", {})
-    zoom = (JUDGED_PIXELS / (height * width)) ** 0.5
-    judged_hw = round(height * zoom), round(width * zoom)
-    scout = replace(spec, architecture="scout", calibration=(1.0, 0.0))
-    judge = ModelSpec("judge", LABELS, judged_hw, models.ARCHITECTURES["judge"].stride)
-    spec = replace(spec, stages=(scout, judge))
-    networks = models.build(scout), models.build(judge)
-    return Model(spec, models.Cascade(spec, *networks).eval(), "", {})
+        spec = layout.network_spec(architecture, LABELS, (height, width), context=1.0)
+        return Model(replace(spec, calibration=NEVER), models.build(spec).eval(), "", {})
+    spec = replace(layout.cascade_spec(LABELS, width / height), calibration=NEVER)
+    scout, judge = (models.build(stage) for stage in spec.stages)
+    return Model(spec, models.Cascade(spec, scout, judge).eval(), "", {})
 
 
 def measure(
@@ -137,7 +131,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model's folder; without it an untrained network")
     parser.add_argument("--architecture", default=models.CASCADE, help="of the untrained network")
-    parser.add_argument("--window", default="56x20", help="of the untrained network")
+    parser.add_argument(
+        "--window", default="40x40", help="of the untrained network; of a cascade its aspect"
+    )
     parser.add_argument("--archive", default="../shared/data/negatives", help="of photographs")
     parser.add_argument("--min-width", type=int, nargs="+", default=[112, 56])
     parser.add_argument("--repeats", type=int, default=3)
