@@ -242,7 +242,7 @@ def test_a_cut_shows_what_a_plain_crop_and_resize_show(
     soft = cv2.GaussianBlur(drawn((150, 200)), (0, 0), 4).astype(float)
     pixels = np.clip((soft - soft.mean()) / soft.std() * 50 + 128, 0, 255).astype(np.uint8)
     (x, y), (width, height) = corner, size
-    hw = max(4, round(height * zoom)), max(4, round(width * zoom * stretch))
+    hw = max(8, round(height * zoom)), max(8, round(width * zoom * stretch))
     box = np.array([x, y, x + width, y + height], np.float32)
     found = Halves(pixels).cut(box, hw, GREY)
     assert found.shape == (*hw, 3)

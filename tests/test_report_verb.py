@@ -87,3 +87,17 @@ def test_the_output_of_another_verb_is_no_scan(nnst: Command, crop_set: Path) ->
     assert (done.code, done.out) == (2, "")
     assert "was written by nnst crop, not by nnst scan" in done.err
     assert len(done.err.splitlines()) == 1
+
+
+def test_another_threshold_is_the_one_of_the_page_and_the_counts(
+    nnst: Command, scan: Path, mark_model: str
+) -> None:
+    every, none = (
+        nnst("report", scan, "--threshold", value, "--json").document["counts"]
+        for value in ("0", "1")
+    )
+    assert every["found"] > 0
+    assert none["found"] == 0
+    done = nnst("report", scan, "--threshold", "1.5")
+    assert (done.code, done.out) == (2, "")
+    assert "threshold must be from 0 to 1, got 1.5" in done.err

@@ -32,7 +32,7 @@ from nnst.ledger import Ledger
 from nnst.records import ModelSpec
 from workflows import fanout
 from workflows.progress import Progress
-from workflows.scan import ScanTask, scan_shard
+from workflows.scoring import ScanTask, scan_shard
 
 Command = Callable[..., Any]
 
@@ -165,7 +165,7 @@ def test_more_bad_pictures_than_allowed_is_exit_code_3_with_everything_written(
     book, done = scanned
     assert done.code == 3
     assert book.is_done()
-    assert done.err == (
+    assert done.err.endswith(  # after progress, where the machine is slow
         "nnst: 5 of 16 pictures could not be used (empty 1, not_an_image 1, truncated 1, "
         "unsupported_format 2), more than 5%; all else is done and written; look at them, or allow "
         "more with --set fanout.max_bad=1\n"
@@ -530,7 +530,7 @@ def test_a_worker_loads_the_model_once_and_not_for_every_shard(
 
     def loads(shard: int, inputs: pa.Table) -> tuple[int, int]:
         from nnst.detector import load_detector
-        from workflows.scan import scan_shard
+        from workflows.scoring import scan_shard
 
         before = load_detector.cache_info().misses
         scan_shard(task, shard, inputs)

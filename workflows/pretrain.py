@@ -26,7 +26,7 @@ ASPECT = 2.0  # of the marks, about; convolutions do not mind another one later
 class PretrainConfig:
     """Settings of nnst pretrain."""
 
-    marks: str = setting(help="a folder of marks as SVG files, or Iconify's icons.json")
+    marks: str = setting(help="a folder of word marks as SVG files")
     background: str = setting(help="an archive of photographs without these marks")
     out: str = setting(help="the file to write, judge.safetensors")
     leave_out: tuple[str, ...] = setting((), "parts of names of marks not to learn; repeatable")
@@ -76,7 +76,11 @@ def _store(settings: PretrainConfig) -> CropStore:
     from nnst.training.batches import CropStore
 
     photographs = list(_photographs(settings.background))
-    found = marks.read_marks(settings.marks, settings.leave_out)
+    found = [
+        mark
+        for mark in marks.read_marks(settings.marks)
+        if not any(part in mark.name for part in settings.leave_out)
+    ]
     drawn = list(marks.drawn_crops(found, photographs, settings.each, settings.seed))
     labels = ("background", *(mark.name for mark in found))
     window_hw = layout.cascade_spec(labels, ASPECT).window_hw

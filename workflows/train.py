@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from nnst import config, crops, storage
+from nnst import config, storage
 from nnst.config import group, setting
-from nnst.errors import InputError, PlanChanged
-from nnst.ledger import Ledger
-from nnst.records import Annotation, ModelSpec
+from nnst.records import ModelSpec
 from nnst.training.settings import TrainingSettings
-from workflows import curriculum, judging, provenance
+from workflows import cropsets, curriculum, judging, provenance
 from workflows.commands import Options, Outcome
+from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation
     from nnst.models import Model
-    from nnst.training.stores import CropData
     from workflows.tracking import ModelVersion, Run
     from workflows.trainer import Row
 
@@ -72,37 +69,13 @@ class TrainConfig:
             raise ValueError("give at least one crop set")
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """The crop sets, opened."""
-
-    sets: tuple[Ledger, ...]
-    background: tuple[Ledger, ...]
-    labels: tuple[str, ...]  # background first
-    window_hw: tuple[int, int]
-
-    def crop_data(self, share: float) -> CropData:
-        """What the networks learn from before anything is mined."""
-        from nnst.training.stores import CropData
-
-        names = (tuple(book.out for book in books) for books in (self.sets, self.background))
-        crop_sets, background = names
-        return CropData(crop_sets, background, share=share)
-
-    @property
-    def digest(self) -> str:
-        """Of all that is trained and validated on."""
-        prints = [book.fingerprint for book in (*self.sets, *self.background)]
-        return storage.sha256("".join(prints).encode())
-
-
 def run(settings: TrainConfig, options: Options) -> Outcome:
     """Cut background, train, set the threshold on held-out pictures, register."""
     from nnst.training import stores
     from workflows import tracking
 
     tracking.check_model_name(settings.name)
-    data = _open(settings, options)
+    data = cropsets.open_sets(_wanted(settings), options.dry_run)
     spec = _spec(settings, data)
     if options.dry_run:
         return _dry_run(settings, data, spec)
@@ -129,22 +102,14 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
     return _outcome(settings, data, version, found, run)
 
 
-def _open(settings: TrainConfig, options: Options) -> _Data:
-    """The crop sets, and the one of the background, which is cut now if it is not there."""
-    sets = tuple(Ledger.open(storage.absolute(path), "crop") for path in settings.crops)
-    for book in sets:
-        if not book.is_done():
-            raise InputError(f"{book.out} is not finished", "run its nnst crop again")
-    found = [annotation for book in sets for _, annotation in crops.read_truth(book)]
-    labels = _labels(sets, found)
-    if len(labels) == 1:
-        names = ", ".join(settings.crops)
-        raise InputError(f"no box with a logo in {names}", "draw boxes with imglab, and crop again")
-    window_hw = tuple(sets[0].plan["identity"]["settings"]["window_hw"])
-    background: tuple[Ledger, ...] = ()
-    if settings.background and not options.dry_run:
-        background = (_cut_background(settings, (window_hw[0], window_hw[1])),)
-    return _Data(sets, background, labels, (window_hw[0], window_hw[1]))
+def _wanted(settings: TrainConfig) -> cropsets.Wanted:
+    return cropsets.Wanted(
+        crops=settings.crops,
+        background=settings.background,
+        background_crops=settings.background_crops,
+        storage=settings.storage,
+        fanout=settings.fanout,
+    )
 
 
 def _with_workers(settings: TrainConfig) -> TrainConfig:
@@ -157,45 +122,7 @@ def _with_workers(settings: TrainConfig) -> TrainConfig:
     return replace(settings, workers=workers, gpus_per_worker=gpus)
 
 
-def _labels(sets: Sequence[Ledger], found: Sequence[Annotation]) -> tuple[str, ...]:
-    """The classes: background, then every label of a box that counts, in alphabetical order."""
-    negative = {
-        label
-        for book in sets
-        for label in book.plan["identity"]["settings"]["crop"]["negative_label"]
-    }
-    labels = {
-        label
-        for annotation in found
-        for label, ignored in zip(annotation.labels, annotation.ignore, strict=True)
-        if not ignored
-    }
-    return ("background", *sorted(labels - negative))
-
-
-def _cut_background(settings: TrainConfig, window_hw: tuple[int, int]) -> Ledger:
-    """The crop set of the background archive, cut for this window."""
-    from workflows.__main__ import dispatch
-
-    window = f"{window_hw[1]}x{window_hw[0]}"
-    source = storage.absolute(settings.background)
-    mark = storage.sha256(f"{source} {window} {settings.background_crops}".encode())[:12]
-    out = storage.join(storage.absolute(settings.storage), f"background-{mark}")
-    values = {
-        "out": out,
-        "background": source,
-        "window": window,
-        "crop": {"negatives": settings.background_crops},
-        "fanout": config.to_dict(settings.fanout),
-    }
-    try:
-        dispatch("crop", values)
-    except PlanChanged:  # pictures came or went since it was cut
-        dispatch("crop", values, Options(fresh=True))
-    return Ledger.open(out, "crop")
-
-
-def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
+def _spec(settings: TrainConfig, data: TrainingData) -> ModelSpec:
     """What is to be trained, before calibration and threshold are known."""
     from nnst.models import layout
 
@@ -219,7 +146,7 @@ def _spec(settings: TrainConfig, data: _Data) -> ModelSpec:
     return layout.cascade_spec(data.labels, data.window_hw[1] / data.window_hw[0], wanted)
 
 
-def _folder(settings: TrainConfig, data: _Data, spec: ModelSpec) -> str:
+def _folder(settings: TrainConfig, data: TrainingData, spec: ModelSpec) -> str:
     """Where this very training keeps its checkpoints: the same command finds them again."""
     identity = {
         "data": data.digest,
@@ -237,7 +164,7 @@ def _folder(settings: TrainConfig, data: _Data, spec: ModelSpec) -> str:
     return storage.join(storage.absolute(settings.storage), f"{settings.name}-{mark}")
 
 
-def _run_of(folder: str, settings: TrainConfig, data: _Data) -> Run:
+def _run_of(folder: str, settings: TrainConfig, data: TrainingData) -> Run:
     """The MLflow run that this training began before, or a new one."""
     from workflows import tracking
 
@@ -258,7 +185,7 @@ def _run_of(folder: str, settings: TrainConfig, data: _Data) -> Run:
     return run
 
 
-def _course(folder: str, settings: TrainConfig, data: _Data, spec: ModelSpec) -> Course:
+def _course(folder: str, settings: TrainConfig, data: TrainingData, spec: ModelSpec) -> Course:
     return Course(
         folder=folder,
         spec=spec,
@@ -286,19 +213,15 @@ def _teller(run: Run, settings: TrainConfig) -> OnEpoch:
 
 
 def _finish_model(
-    folder: str, settings: TrainConfig, data: _Data, learnt: Learnt, run: Run
+    folder: str, settings: TrainConfig, data: TrainingData, learnt: Learnt, run: Run
 ) -> tuple[Model, Evaluation | None]:
     """The saved model with calibration and threshold, and its figures on held-out pictures."""
     from nnst import evaluation, models
     from nnst.training.operating import fit_operating_point
-    from nnst.training.stores import unused_pictures
 
     spec = learnt.spec
-    truth = [item for book in data.sets for item in crops.read_truth(book)]
-    unused = unused_pictures(truth, settings.share)
-    training = {item.image_id for split, item in truth if split == "train"}
     facts = {
-        "trained_on": sorted(training - unused),
+        "trained_on": sorted(data.trained_on(settings.share)),
         "data_digest": data.digest,
         "run_id": run.run_id,
         "code_commit": provenance.code_commit(),
@@ -358,7 +281,7 @@ def _log_plots(
         run.log_bytes("plots/mistakes.png", plots.mistakes(shown, scores, classes))
 
 
-def _dry_run(settings: TrainConfig, data: _Data, spec: ModelSpec) -> Outcome:
+def _dry_run(settings: TrainConfig, data: TrainingData, spec: ModelSpec) -> Outcome:
     from nnst import models
 
     parameters = models.count_parameters(spec)
@@ -379,24 +302,14 @@ def _dry_run(settings: TrainConfig, data: _Data, spec: ModelSpec) -> Outcome:
     return Outcome(document, text)
 
 
-def _boxes(settings: TrainConfig, data: _Data) -> int:
-    """How many boxes were learnt from."""
-    from nnst.training.stores import unused_pictures
-
-    truth = [item for book in data.sets for item in crops.read_truth(book)]
-    unused = unused_pictures(truth, settings.share)
-    return sum(
-        label in data.labels[1:] and not ignored
-        for split, item in truth
-        if split == "train" and item.image_id not in unused
-        for label, ignored in zip(item.labels, item.ignore, strict=True)
-    )
-
-
 def _outcome(
-    settings: TrainConfig, data: _Data, version: ModelVersion, found: Evaluation | None, run: Run
+    settings: TrainConfig,
+    data: TrainingData,
+    version: ModelVersion,
+    found: Evaluation | None,
+    run: Run,
 ) -> Outcome:
-    boxes = _boxes(settings, data)
+    boxes = data.boxes(settings.share)
     document = {
         "model": str(version),
         "run_id": run.run_id,

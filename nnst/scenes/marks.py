@@ -1,16 +1,14 @@
-"""Marks from SVG files, drawn on photographs as crops: what a judge sees before any logo.
+"""Word marks from SVG files, drawn on photographs as crops: what a judge sees before any logo.
 
 A mark and its mirror image are two marks: to tell them apart a network must look at shapes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -27,60 +25,33 @@ AROUND = 0.75  # of scenery on each side of a mark, in sides of a square of its 
 MOST_ASPECT = 8.0
 ONE_COLOUR, PLATE, ANY_PLATE = 0.35, 0.6, 0.6  # shares of the drawings
 LEAST_CONTRAST = 120  # of a mark to its plate, summed over the channels
-COLLECTION = "icons.json"  # many drawings in one file, as Iconify's packages have them
-LIKE_MIRRORED = 0.15  # share of a mark's ink by which it must differ from its mirror image
-BLACK = 24  # mean of the channels below which a drawing says nothing of its colours
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A drawing without background, of about AREA pixels."""
+    """A drawing without background."""
 
     name: str
     colours: NDArray[np.float32]  # (h, w, 3) RGB, 0 to 255
     alpha: NDArray[np.float32]  # (h, w, 1), 0 to 1
 
 
-def read_marks(folder: str | Path, leave_out: Sequence[str] = ()) -> list[Mark]:
-    """Every drawing below a folder that can be drawn, and its mirror image, by name.
+def read_marks(folder: str | Path) -> list[Mark]:
+    """Every SVG file of a folder that can be drawn, and its mirror image, by name.
 
-    Drawings are SVG files, and those in files named COLLECTION. A name with one of `leave_out` in
-    it is left out. Raises InputError when there are fewer than two.
+    Raises InputError when there are fewer than two.
     """
     marks: list[Mark] = []
-    for name, text in sorted(_drawings(Path(folder))):
-        if any(part in name for part in leave_out):
-            continue
-        mark = _draw(name, text)
-        if mark is None:
-            continue
-        marks.append(mark)
-        mirrored = Mark(f"{name}-mirrored", mark.colours[:, ::-1], mark.alpha[:, ::-1])
-        if np.abs(mirrored.alpha - mark.alpha).sum() > LIKE_MIRRORED * mark.alpha.sum():
-            marks.append(mirrored)
-    if len(marks) < 2:
+    for path in sorted(Path(folder).glob("*.svg")):
+        mark = _draw(path)
+        if mark is not None:
+            colours, alpha = mark.colours[:, ::-1], mark.alpha[:, ::-1]
+            marks += [mark, Mark(f"{mark.name}-mirrored", colours, alpha)]
+    if len(marks) < 4:
         raise InputError(f"{folder} holds fewer than two drawable SVG files", "give word marks")
     return marks
-
-
-def _drawings(folder: Path) -> Iterator[tuple[str, str]]:
-    """The name and the SVG text of every drawing below the folder."""
-    for path in folder.rglob("*.svg"):
-        yield path.stem, path.read_text(encoding="utf-8")
-    for path in folder.rglob(COLLECTION):
-        collection = json.loads(path.read_text(encoding="utf-8"))
-        for name, icon in collection["icons"].items():
-            yield f"{collection['prefix']}-{name}", _svg(icon, collection)
-
-
-def _svg(icon: Mapping[str, Any], collection: Mapping[str, Any]) -> str:
-    """The SVG text of an icon; what it does not say itself, its collection says for all."""
-    left, top = icon.get("left", 0), icon.get("top", 0)
-    width, height = (icon.get(side, collection.get(side, 16)) for side in ("width", "height"))
-    box = f"{left} {top} {width} {height}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{icon["body"]}</svg>'
 
 
 def drawn_crops(
@@ -88,14 +59,15 @@ def drawn_crops(
 ) -> Iterator[Crop]:
     """`each` crops of every mark: in its colours or in one, on a plate or on a photograph."""
     for index, mark in enumerate(marks):
+        small = _resized(mark)
         rng = np.random.default_rng([seed, index])
         for _ in range(each):
-            pixels, box = _on_scenery(mark, photographs, rng)
+            pixels, box = _on_scenery(small, photographs, rng)
             yield Crop(pixels, mark.name, "positive", mark.name, box, box)
 
 
-def _draw(name: str, text: str) -> Mark | None:
-    """The drawing, cut to what it shows; None if it shows nothing or is very long.
+def _draw(path: Path) -> Mark | None:
+    """The drawing in a file, cut to what it shows; None if it shows nothing or is very long.
 
     It is drawn on black and on white: what differs between them is what shines through.
     """
@@ -104,6 +76,7 @@ def _draw(name: str, text: str) -> Mark | None:
     except ImportError:
         what = "drawing SVG files needs the package resvg-py"
         raise InputError(what, "pip install 'nnst[pretrain]'") from None
+    text = path.read_text(encoding="utf-8")
     try:
         black, white = (
             images.decode(
@@ -124,7 +97,7 @@ def _draw(name: str, text: str) -> Mark | None:
     height, width = alpha[shown].shape[:2]
     if not 1 / MOST_ASPECT <= width / height <= MOST_ASPECT:
         return None
-    return _resized(Mark(name, colours[shown], alpha[shown]))
+    return Mark(path.stem, colours[shown], alpha[shown])
 
 
 def _resized(mark: Mark) -> Mark:
@@ -148,7 +121,7 @@ def _on_scenery(
     photograph = photographs[int(rng.integers(len(photographs)))]
     canvas = _piece(photograph, (height + 2 * y, width + 2 * x), rng).astype(np.float32)
     colours = mark.colours
-    if rng.random() < ONE_COLOUR or (colours * mark.alpha).sum() < 3 * BLACK * mark.alpha.sum():
+    if rng.random() < ONE_COLOUR:
         colours = np.broadcast_to(_colour(rng), colours.shape)
     if rng.random() < PLATE:
         mean = (colours * mark.alpha).sum(axis=(0, 1)) / mark.alpha.sum()
