@@ -140,17 +140,16 @@ def test_what_the_scout_points_at_comes_best_first_and_no_two_are_alike(
 
 
 def test_a_bound_on_candidates_keeps_the_best(model: Model, draw: Draw) -> None:
-    """Sixteen for any picture, and more for a large one."""
+    """Eight for any picture, and more for a large one, and for one that is looked at closely."""
     scout = replace(model.spec.stages[0], threshold=1e-6)
     open_minded = replace(model, spec=replace(model.spec, stages=(scout, model.spec.stages[1])))
     halves = [Halves(draw([BOXES[2]], hw=(600, 800)))]
-    many, few = (
-        Cascade(open_minded, DetectorSettings(candidates_per_megapixel=most)).propose(halves, [1])[
-            0
-        ]
-        for most in (300, 10)
-    )
-    assert len(few.boxes) == 16 + 5  # 0.48 megapixels
+    detectors = [
+        Cascade(open_minded, DetectorSettings(candidates_per_megapixel=most)) for most in (300, 4)
+    ]
+    many, few = (detector.propose(halves, [1])[0] for detector in detectors)
+    assert detectors[0].scored_per_pixel == pytest.approx(1.5**2 * 4 / 3)
+    assert len(few.boxes) == 8 + 6  # 0.48 megapixels, of which 1.44 are scored
     assert len(many.boxes) > 3 * len(few.boxes)
     assert np.array_equal(few.boxes, many.boxes[: len(few.boxes)])
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 WEIGHTS, HISTORY = "weights.safetensors", "rows.json"
 LONGEST_SCALE = 1.5  # the scout is asked for what the cascade's largest level shows
-MARGIN = 3.0  # log-odds below what the scout says of a logo that is seldom less clear
-SELDOM = 0.05
 
 OnEpoch = Callable[[str, int, Row], None]  # stage, epoch of the stage, its metrics
 
@@ -138,32 +136,22 @@ def _with_scout(course: Course, fitted: Fitted) -> tuple[Course, dict[str, Tenso
     """The course with the scout's threshold, and the scout's weights; its model is written."""
     from nnst import models
     from nnst.models import norms
+    from nnst.training.lessons import WindowLesson
+    from nnst.training.pointing import scout_threshold
+    from nnst.training.stores import read_stores
 
     spec = course.spec.stages[0]
     plain = norms.plain_weights(spec, fitted.weights)
     network = models.build(spec, 0)
     network.load_state_dict(plain)
-    spec = replace(spec, threshold=_scout_threshold(course, spec, network))
+    stores = read_stores(course.data, course.spec.labels)
+    lesson = WindowLesson(spec, stores.train, course.training)
+    threshold = scout_threshold(network, lesson, course.training, course.seed)
+    spec = replace(spec, threshold=threshold)
     models.save(storage.join(course.folder, "asked-1"), spec, plain)
     stages = (spec, course.spec.stages[1])
     whole = replace(course, spec=replace(course.spec, stages=stages))
     return whole, {f"scout.{name}": value for name, value in plain.items()}
-
-
-def _scout_threshold(course: Course, spec: ModelSpec, network: Any) -> float:
-    """So low that of the logos that were learnt from hardly one could be lost."""
-    import numpy as np
-
-    from nnst.training import epochs
-    from nnst.training.lessons import WindowLesson
-    from nnst.training.stores import read_stores
-
-    stores = read_stores(course.data, course.spec.labels)
-    lesson = WindowLesson(spec, stores.train, course.training)
-    scores, _ = epochs.score_crops(network, lesson, lesson.store.logos)
-    inside = np.clip(scores[:, 1], 1e-9, 1 - 1e-9)
-    odds = float(np.quantile(np.log(inside / (1 - inside)), SELDOM)) - MARGIN
-    return 1 / (1 + math.exp(-min(max(odds, -3.0), 3.0)))
 
 
 def _save_cascade(

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
     from nnst.training.stores import CropData
 
 CHECKPOINT = "state.pt"  # tensors and plain values; opened with weights_only
-_POLL_SECONDS = 1.0
+_POLL_SECONDS = 0.5
 _GLOO_SECONDS = 120
+# Ray's controller asks its workers how they are, every two seconds by default. Until it asks, an
+# epoch that was reported keeps them waiting, and the end of training goes unnoticed.
+_HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
 
 Row = Mapping[str, float]
 
@@ -100,6 +103,7 @@ def fit(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    os.environ.setdefault(*_HEALTH_CHECK)
     fanout.start()
     _quieten()
     resources = {"CPU": 1.0} | ({"GPU": gpus_per_worker} if gpus_per_worker else {})

@@ -29,6 +29,7 @@ DTYPE = torch.bfloat16  # of the convolutions: twice as fast
 GREY = 128  # around a picture
 DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
 SAME_CANDIDATE, SAME_BOX = 0.5, 0.5  # IoU above which the lesser is not judged, or judged again
+FEWEST_CANDIDATES = 8  # that may be passed on of any picture
 LEAST_ODDS = -4.0  # log-odds of the first verdict that is worth a second one
 BATCHES = (2, 4, 8, 16, 32)  # crops judged at once: few shapes, see windows.canvases
 HEAD = 3  # last layers of the judge, whose outputs are not to be rounded
@@ -202,7 +203,8 @@ class Cascade(Detector):
             odds.append(here[cells[:, 0], cells[:, 1]])
             boxes.append(windows.window_boxes(cells, level, self.scout_spec))
         megapixels = picture.pixels.shape[0] * picture.pixels.shape[1] * enlarge**2 / 1e6
-        most = 16 + math.ceil(self.settings.candidates_per_megapixel * megapixels)
+        looked_at = megapixels * self.scored_per_pixel
+        most = FEWEST_CANDIDATES + math.ceil(self.settings.candidates_per_megapixel * looked_at)
         found = Detections(
             np.concatenate(boxes), np.concatenate(odds), np.ones(sum(map(len, odds)), np.int64)
         )

@@ -22,7 +22,7 @@ class DetectorSettings:
     min_width: float = 0.0  # pixels of the smallest object wanted; 0 is what the window shows
     levels_per_octave: int = 0  # 0: what the model was trained to be tolerant of
     min_score: float = 0.01
-    candidates_per_megapixel: float = 30.0  # that the scout of a cascade may pass on, at most
+    candidates_per_megapixel: float = 12.0  # of all levels, that a scout may pass on at most
     iou_threshold: float = 0.3
     nested_threshold: float = 0.8  # share of the smaller box, see nms
     max_candidates: int = 1000  # per picture, before suppression

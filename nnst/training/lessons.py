@@ -34,7 +34,7 @@ PATCH_SIDES = 2.0  # a patch's sides over the window's
 PATCH_BUDGET = 4e9  # multiply-adds that the patches of one step may cost
 SCORED_AT_ONCE = 256
 MOST_LOGO_IOU = 0.6  # see BatchSettings.logo_iou
-ASKED = 1500  # background crops among which the hardest are looked for, once an epoch
+ASKED = 1500  # background crops among which the hardest are looked for, once an epoch, by all ranks
 EASY = 0.3  # share of the training after which only the hardest background counts
 EVERY = 4  # one in so many crops of plain background goes to the judge, beside all mined ones
 
@@ -112,11 +112,15 @@ class JudgeLesson:
         if place.epoch == 0:
             return
         rng = np.random.default_rng((place.seed, place.epoch, place.rank))
-        count = min(ASKED, len(self.store.background))
+        count = min(-(-ASKED // place.world_size), len(self.store.background))
         asked = np.sort(rng.choice(len(self.store.background), count, replace=False))
         network.eval()
-        with torch.inference_mode():
-            logits = _in_batches(self, network, [self.store.background[i] for i in asked])
+        device = torch.device(place.device).type
+        with (
+            torch.inference_mode(),
+            torch.autocast(device, torch.bfloat16, self._settings.bfloat16),
+        ):
+            logits = _in_batches(self, network, [self.store.background[i] for i in asked]).float()
         odds = (logits[:, 1:].amax(1) - logits[:, BACKGROUND]).cpu().numpy()
         hardest = np.argsort(-odds, kind="stable")
         self._hard = asked[hardest[: max(1, round(self._settings.hard_share * count))]]
