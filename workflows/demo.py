@@ -34,7 +34,7 @@ class DemoConfig:
     scenes: int = setting(40, "pictures with boxes, to learn from")
     background: int = setting(32, "pictures without the logo, to learn from")
     archive: int = setting(48, "pictures to search, on photographs that nothing was learnt from")
-    epochs: int = setting(12, "rounds of training")
+    epochs: int = setting(0, "rounds of training of each network; 0 is the model's own")
     steps: int = setting(40, "updates in a round")
     min_width: int = setting(48, "the smallest logo looked for, in pixels")
 

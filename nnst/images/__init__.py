@@ -5,7 +5,8 @@ it. That is how imglab draws: dlib loads a picture without a look at EXIF. A JPE
 a half, a quarter or an eighth of its sides; its header has the stored size all the same.
 
 `headers` reads formats and sizes before anything is decoded, `decoding` and `encoding` turn bytes
-to pixels and back, `orientation` turns pictures and boxes upright, `hashing` names pictures.
+to pixels and back, `guarding` decodes in a child process, `orientation` turns pictures and boxes
+upright, `hashing` names pictures.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from nnst.images.decoding import (
     Limits,
     Picture,
     check,
-    decode,
     fastest_full_decode,
 )
 from nnst.images.encoding import Pixels, encode_bmp, encode_jpeg, encode_png, resize
+from nnst.images.guarding import GuardSettings, decode, guarded
 from nnst.images.hashing import content_hash, hamming, perceptual_hash
 from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
 from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
@@ -27,6 +28,7 @@ __all__ = [
     "READABLE",
     "REDUCTIONS",
     "SUFFIXES",
+    "GuardSettings",
     "Header",
     "Limits",
     "Picture",
@@ -40,6 +42,7 @@ __all__ = [
     "encode_jpeg",
     "encode_png",
     "fastest_full_decode",
+    "guarded",
     "hamming",
     "perceptual_hash",
     "read_header",
