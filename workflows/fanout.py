@@ -11,7 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ _RETRIES = {
     "WorkerCrashedError": 3,
     "OutOfMemoryError": 2,
 }
+_FIRST_MEMORY = 2 * 2**30  # for a shard whose worker was ended for want of memory
 _FAILED_SHARDS_STOP = 3  # so many shards that raise are a fault of the job, not of a shard
 _UNSAFE = (
     "RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA",
@@ -61,14 +62,35 @@ class FanoutSettings:
     gpus: float | None = setting(None, "GPUs that it takes; none takes one where there is one")
     in_flight: int = setting(2, "shards sent ahead for each that runs")
     max_bad: float = setting(0.05, "share of bad pictures above which the exit code is 3")
+    memory: float = setting(0.0, "GiB of memory that one shard's work takes; 0 reserves none")
+    stall: float = setting(600.0, "seconds without a new picture after which a worker is given up")
+    decode: float = setting(30.0, "seconds that decoding may take where a worker died before")
 
     def __post_init__(self) -> None:
         if self.cpus < 0 or (self.gpus or 0) < 0:
             raise ValueError(f"cpus and gpus must be 0 or more, got {self.cpus}, {self.gpus}")
+        if self.memory < 0 or min(self.stall, self.decode) <= 0:
+            raise ValueError("memory must be 0 or more, stall and decode above 0")
         if self.in_flight < 1:
             raise ValueError(f"in_flight must be 1 or more, got {self.in_flight}")
         if not 0 <= self.max_bad <= 1:
             raise ValueError(f"max_bad must be in [0, 1], got {self.max_bad}")
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How carefully a shard is done. None of it changes a row but that of a fatal picture."""
+
+    stall: float  # seconds without a new picture after which the worker ends itself
+    decode: float  # seconds for one picture behind a guard
+    guarded: bool = False  # whether pictures are decoded in a child process
+    memory: int = 0  # bytes that the scheduler keeps for it
+
+    def after(self, cause: str) -> Care:
+        """How the shard is done again when this was its end."""
+        if cause == "OutOfMemoryError":
+            return replace(self, memory=max(_FIRST_MEMORY, 2 * self.memory))
+        return replace(self, guarded=self.guarded or cause == "WorkerCrashedError")
 
 
 def start() -> None:
@@ -175,6 +197,10 @@ class _Pool:
         # max_calls=0 keeps a GPU task's process, and the model in it, for the next shard.
         remote = ray.remote(num_cpus=settings.cpus, num_gpus=gpus, max_retries=0, max_calls=0)
         self._remote = remote(_do)
+        self._memory = int(settings.memory * 2**30)
+        self._most_memory = int(cluster.get("memory", 0))
+        self._care = Care(settings.stall, settings.decode)
+        self._next: dict[int, Care] = {}  # of shards whose worker died
         self._work = ray.put(work)
         self._tasks = tasks
         self._note = note
@@ -187,7 +213,11 @@ class _Pool:
         """Send tasks until the limit of those in flight is reached."""
         while self.waiting and len(self.in_flight) < self._limit:
             number = self.waiting.pop()
-            self.in_flight[self._remote.remote(self._work, number, self._tasks[number])] = number
+            care = self._next.get(number, self._care)
+            memory = min(max(self._memory, care.memory), self._most_memory)
+            remote = self._remote.options(memory=memory) if memory else self._remote
+            task = self._work, number, self._tasks[number], care
+            self.in_flight[remote.remote(*task)] = number
 
     def collect(self) -> Iterator[tuple[int, Any]]:
         """The results that are there now, waiting up to a second for the first."""
@@ -214,6 +244,7 @@ class _Pool:
         spent = self._retried.get((number, cause), 0)
         if spent < _RETRIES.get(cause, 0):
             self._retried[number, cause] = spent + 1
+            self._next[number] = self._next.get(number, self._care).after(cause)
             self.waiting.append(number)
             return
         self.failures[number] = _first_line(error)
@@ -221,18 +252,26 @@ class _Pool:
             self.waiting.clear()
 
 
-def _do(work: ShardWork, number: int, inputs: pa.Table) -> tuple[Any, float, str]:
+def _do(work: ShardWork, number: int, inputs: pa.Table, care: Care) -> tuple[Any, float, str]:
     """In the worker: the result, how long it took and where."""
     import socket
     import time
+    from contextlib import ExitStack
 
     import cv2
+
+    from nnst import images
 
     cv2.setNumThreads(1)  # one thread a worker; the workers are the parallelism
     if "torch" in sys.modules:  # else OMP_NUM_THREADS does it, when it is imported
         sys.modules["torch"].set_num_threads(1)
     started = time.monotonic()
-    return work(number, inputs), time.monotonic() - started, socket.gethostname()
+    with ExitStack() as stack:
+        stack.enter_context(images.ended_after(care.stall))
+        if care.guarded:
+            stack.enter_context(images.guarded(images.GuardSettings(seconds=care.decode)))
+        result = work(number, inputs)
+    return result, time.monotonic() - started, socket.gethostname()
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ happened, the work is done once more behind a guard: the child decodes, and dies
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import resource
@@ -103,6 +104,28 @@ class Guard:
 
 
 _guard: Guard | None = None
+_alarm: _Alarm | None = None
+
+
+class _Alarm:
+    """Ends this process where no picture was begun for too long, whatever holds it up."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._set = 0.0
+        self.put_off()
+
+    def put_off(self) -> None:
+        """Begin the time anew; a call costs nothing but now and then."""
+        now = time.monotonic()
+        if now - self._set > self._seconds / 8:
+            # Its thread needs no lock of the interpreter, so it fires where a decoder keeps that.
+            faulthandler.dump_traceback_later(self._seconds, exit=True, file=_errors())
+            self._set = now
+
+
+def _errors() -> IO[str]:
+    return sys.__stderr__ or open(os.devnull, "w")
 
 
 @contextmanager
@@ -117,8 +140,22 @@ def guarded(settings: GuardSettings | None = None) -> Iterator[None]:
         _guard = before
 
 
+@contextmanager
+def ended_after(seconds: float) -> Iterator[None]:
+    """Inside, this process ends, with status 1, if no picture is begun for so many seconds."""
+    global _alarm
+    _alarm = _Alarm(seconds)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        _alarm = None
+
+
 def decode(data: bytes, limits: Limits = Limits(), reduction: int = 1) -> Picture:
     """As `decoding.decode`, in a child where this process is `guarded`."""
+    if _alarm is not None:
+        _alarm.put_off()
     if _guard is not None:
         return _guard.decode(data, limits, reduction)
     return decoding.decode(data, limits, reduction)
