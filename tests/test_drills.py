@@ -21,7 +21,7 @@ import pytest
 from ray import cloudpickle
 
 from nnst import archive, images, ledger, records
-from nnst.errors import ImageError
+from nnst.errors import ImageError, JobBusy
 from nnst.ledger import Job, Ledger
 from nnst.records import Receipt
 from tests import fatal_decoder
@@ -200,3 +200,36 @@ def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_pa
     assert len(killed) >= 8
     assert opened.is_done()
     assert tables(tmp_path / "out") == tables(undisturbed)
+
+
+def test_of_two_drivers_the_second_is_refused_or_told_to_go_on_and_changes_no_byte(
+    pictures: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    opened, again = (book(tmp_path / "out", pictures) for _ in range(2))
+    work, begun = reading(opened), tmp_path / "begun"
+
+    def slow(shard: int, rows: pa.Table) -> Receipt:
+        begun.touch()
+        time.sleep(0.2)
+        return work(shard, rows)
+
+    failed: list[BaseException] = []
+
+    def first() -> None:
+        try:
+            fanout.fan_out(opened, slow, FanoutSettings(), "first")
+        except BaseException as error:
+            failed.append(error)
+
+    driver = threading.Thread(target=first)
+    driver.start()
+    while not begun.exists():
+        time.sleep(0.05)
+    with pytest.raises(JobBusy, match=r"take over with --set fanout\.take_over=true"):
+        fanout.fan_out(again, reading(again), FanoutSettings(), "second")
+    assert not opened.is_done()
+    fanout.fan_out(again, reading(again), FanoutSettings(take_over=True), "second")
+    driver.join()
+    assert failed == []
+    assert tables(tmp_path / "out") == tables(undisturbed)
+    assert not (tmp_path / "out" / "lease.json").exists()

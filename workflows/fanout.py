@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from nnst.config import setting
 from nnst.errors import InputError, JobFailed, TooManyBad
-from nnst.ledger import Ledger
+from nnst.ledger import LeaseSettings, Ledger, held
 from nnst.records import Receipt
 from workflows.progress import Progress
 
@@ -63,6 +63,7 @@ class FanoutSettings:
     in_flight: int = setting(2, "shards sent ahead for each that runs")
     max_bad: float = setting(0.05, "share of bad pictures above which the exit code is 3")
     memory: float = setting(0.0, "GiB of memory that one shard's work takes; 0 reserves none")
+    take_over: bool = setting(False, "whether to work on although another driver is at it")
     stall: float = setting(600.0, "seconds without a new picture after which a worker is given up")
     decode: float = setting(30.0, "seconds that decoding may take where a worker died before")
 
@@ -126,15 +127,17 @@ def fan_out(ledger: Ledger, work: ShardWork, settings: FanoutSettings, title: st
     """Do every shard of the ledger that is not done, and commit the job.
 
     `work(shard, inputs)` runs in a worker process and returns the shard's receipt; its parts are
-    written by then. Raises JobFailed when a shard cannot be done; the others are done first.
+    written by then. Raises JobFailed when a shard cannot be done, after the others are done, and
+    JobBusy where another driver is at work on the folder.
     """
     shards = ledger.shards()
     done = ledger.receipts()
     missing = {number: rows for number, rows in shards.items() if number not in done}
     total = sum(rows.num_rows for rows in shards.values())
     before = sum(receipt.rows_in for receipt in done.values())
+    lease = LeaseSettings(take_over=settings.take_over)
     try:
-        with Progress(title, total, done=before) as progress:
+        with held(ledger.out, lease), Progress(title, total, done=before) as progress:
             for _, receipt in run_tasks(work, missing, settings, progress, ledger.note):
                 ledger.commit(receipt)
                 progress.advance(receipt.rows_in, receipt.bad)

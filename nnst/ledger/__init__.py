@@ -4,19 +4,32 @@
     OUT/<table>/part-00017-<sha12>.parquet     rows, named by their own content
     OUT/receipts/00017.json                    commit point of a shard, written by the driver alone
     OUT/_SUCCESS                               commit point of the job
+    OUT/lease.json                             which driver is at work; never authoritative
     OUT/attempts/*.jsonl                       times and hosts; never authoritative
 
 Readers go _SUCCESS -> receipts -> parts and never list a table's folder, so a part without a
 receipt is invisible. A part's bytes depend on the shard's inputs and the fingerprint alone, so
 a shard done twice is the same part under the same name.
 
-`plans` says what was planned, `parts` writes rows, `receipts` counts them, `folder` is the ledger.
+`plans` says what was planned, `parts` writes rows, `receipts` counts them, `lease` keeps two
+drivers apart, `folder` is the ledger.
 """
 
 from __future__ import annotations
 
 from nnst.ledger.folder import Ledger
+from nnst.ledger.lease import LeaseSettings, check_free, held
 from nnst.ledger.parts import SCHEMAS, write_part
 from nnst.ledger.plans import FORMAT, Job, start_fresh
 
-__all__ = ["FORMAT", "SCHEMAS", "Job", "Ledger", "start_fresh", "write_part"]
+__all__ = [
+    "FORMAT",
+    "SCHEMAS",
+    "Job",
+    "LeaseSettings",
+    "Ledger",
+    "check_free",
+    "held",
+    "start_fresh",
+    "write_part",
+]

@@ -11,11 +11,13 @@ import pyarrow as pa
 
 from nnst import config, records, storage
 from nnst.errors import InputError, PlanChanged
+from nnst.ledger import lease
 from nnst.ledger.parts import PART_NAME, SCHEMAS, to_parquet
 
 FORMAT = 1
 _PLAN_KEYS = {"format", "fingerprint", "identity", "source", "notes"}
 _DERIVED = ("report", "evaluation", "explain", "look")  # made from the tables by later steps
+_ASIDE = ("attempts", lease.NAME)  # never authoritative
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -83,11 +85,12 @@ def read_plan(out: str) -> dict[str, Any] | None:
 
 def start_fresh(out: str) -> None:
     """Remove a ledger, and only a ledger, from the folder. plan.json goes last, so that a removal
-    cut short is still known as a ledger."""
+    cut short is still known as a ledger. Raises JobBusy where a driver is at work on it."""
+    lease.check_free(out)
     if read_plan(out) is None:
         refuse_foreign(out)
         return
-    for name in ("_SUCCESS", "receipts", *SCHEMAS, *_DERIVED, "attempts", "plan", "plan.json"):
+    for name in ("_SUCCESS", "receipts", *SCHEMAS, *_DERIVED, *_ASIDE, "plan", "plan.json"):
         storage.remove(storage.join(out, name))
 
 
