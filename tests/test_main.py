@@ -36,7 +36,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "crop": "--background --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
     "mine": "--min-width --model --out",
-    "scan": "--min-width --model --out",
+    "scan": "--min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
     "bench": "--min-width --model --threads",
     "report": "--threshold --thumbnails",

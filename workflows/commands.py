@@ -92,7 +92,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a scan: one row a picture, one row a detection; an MLflow run",
         example="nnst scan photos --model pare --out work/scan",
         positional=("archive",),
-        flags=("model", "out", "min_width"),
+        flags=("model", "out", "min_width", "since"),
     ),
     "evaluate": Command(
         summary="Measure a scan against truth: average precision, with intervals.",

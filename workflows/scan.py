@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnst import archive, config, ledger, records, storage
 from nnst.config import group, setting
-from workflows import fanout, provenance
+from workflows import earlier, fanout, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 from workflows.scoring import ScanTask, scan_shard
@@ -29,6 +29,7 @@ class ScanConfig:
     out: str = setting(help="the folder to write the scan to")
     min_width: int = setting(0, "the smallest logo wanted, in pixels; 0 is the model's window")
     levels_per_octave: int = setting(0, "pyramid levels for each halving; 0 is the model's own")
+    since: str = setting("", "a finished scan whose rows of unchanged pictures are taken over")
     iou_threshold: float = setting(0.3, "overlap at which the lesser of two boxes is dropped")
     shard_images: int = setting(32, "pictures in a shard")
     fanout: FanoutSettings = group(FanoutSettings)
@@ -49,6 +50,8 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
     model = tracking.resolve(settings.model)
     plan = archive.plan(source, settings.shard_images)
     job = _job(settings, plan, model, source)
+    if settings.since:
+        earlier.check_same_rows(storage.absolute(settings.since), job)
     cost = _cost(settings, model)  # refuses a smallest width that cannot be
     if options.dry_run:
         return _dry_run(settings, out, plan, model)
@@ -137,6 +140,7 @@ def _task(settings: ScanConfig, book: ledger.Ledger, model: ModelRef) -> ScanTas
         min_width=settings.min_width,
         levels_per_octave=settings.levels_per_octave,
         iou_threshold=settings.iou_threshold,
+        since=storage.absolute(settings.since) if settings.since else "",
     )
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from nnst import archive, images, ledger, records
 from nnst.errors import ImageError
 from nnst.records import Receipt
+from workflows.earlier import Row, earlier_scan
 
 if TYPE_CHECKING:
     from nnst.detector import Detector
@@ -33,27 +35,16 @@ class ScanTask:
     min_width: int
     levels_per_octave: int
     iou_threshold: float
+    since: str = ""  # the folder of an earlier scan whose rows are taken over
 
 
 def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
-    """Score every picture of a shard and write one row a picture and one a detection."""
-    from nnst.detector import batches
-
-    detector = _detector(task)
-    image_rows: list[dict[str, Any]] = []
-    detection_rows: list[dict[str, Any]] = []
-    bad: dict[str, int] = {}
-    for some in batches(_read(archive.stream(task.source, inputs), detector.reduction)):
-        seen = [picture for _, picture in some if picture is not None]
-        found = iter(detector.detect_pictures(seen))
-        for row, picture in some:
-            if picture is None:
-                bad[row["status"]] = bad.get(row["status"], 0) + 1
-                image_rows.append(row)
-                continue
-            whole, rows = _rows(task, detector, row, next(found))
-            image_rows.append(whole)
-            detection_rows += rows
+    """Write one row a picture and one a detection; pictures are scored unless they were before."""
+    image_rows: list[Row] = []
+    detection_rows: list[Row] = []
+    for whole, found in _looked_at(task, archive.stream(task.source, inputs)):
+        image_rows.append(whole)
+        detection_rows += found
     files = tuple(
         ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
         for name, rows, schema in (
@@ -61,8 +52,23 @@ def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
             ("detections", detection_rows, records.DETECTIONS),
         )
     )
+    bad = Counter(row["status"] for row in image_rows if row["status"] != records.OK)
     count, failed = len(image_rows), sum(bad.values())
-    return Receipt(shard, count, count - failed, failed, files, task.fingerprint, bad)
+    return Receipt(shard, count, count - failed, failed, files, task.fingerprint, dict(bad))
+
+
+def _looked_at(
+    task: ScanTask, members: Iterable[archive.Member]
+) -> Iterator[tuple[Row, list[Row]]]:
+    """The row of each member and those of its detections, in order."""
+    from nnst.detector import batches
+
+    detector = _detector(task)
+    for some in batches(_read(task, members, detector.reduction)):
+        seen = [picture for _, picture in some if picture is not None]
+        found = iter(detector.detect_pictures(seen))
+        for (row, rows), picture in some:
+            yield (row, rows) if picture is None else _rows(task, detector, row, next(found))
 
 
 def _detector(task: ScanTask) -> Detector:
@@ -78,28 +84,35 @@ def _detector(task: ScanTask) -> Detector:
 
 
 def _read(
-    members: Iterable[archive.Member], reduction: int
-) -> Iterator[tuple[dict[str, Any], Picture | None]]:
-    """The row of each member so far, and its picture; what cannot be read has a reason instead."""
+    task: ScanTask, members: Iterable[archive.Member], reduction: int
+) -> Iterator[tuple[tuple[Row, list[Row]], Picture | None]]:
+    """What is known of each member before it is looked at, and its picture if it has to be.
+
+    What cannot be read has a reason instead of a picture, what was scanned before its rows.
+    """
+    before = earlier_scan(task.since) if task.since else None
     for member in members:
-        row: dict[str, Any] = {"image": member.image, "detections": 0}
+        row: Row = {"image": member.image, "detections": 0}
         if member.data is None:
             assert member.failure is not None
-            yield row | {"status": member.failure.reason}, None
+            yield (row | {"status": member.failure.reason}, []), None
             continue
         row["image_id"] = images.content_hash(member.data)
+        known = before and before.rows(row["image_id"], member.image, task.model_name)
+        if known:
+            yield known, None
+            continue
         try:
             picture = images.decode(member.data, reduction=reduction)
         except ImageError as error:
-            yield row | {"status": error.reason}, None
+            yield (row | {"status": error.reason}, []), None
             continue
         header = picture.header
-        yield row | {"width": header.width, "height": header.height, "status": records.OK}, picture
+        size = {"width": header.width, "height": header.height}
+        yield (row | size | {"status": records.OK}, []), picture
 
 
-def _rows(
-    task: ScanTask, detector: Detector, row: dict[str, Any], found: Detections
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def _rows(task: ScanTask, detector: Detector, row: Row, found: Detections) -> tuple[Row, list[Row]]:
     """The whole row of a picture that was looked at, and its detections' rows."""
     labels = detector.spec.labels
     detections = [
