@@ -24,9 +24,8 @@ from nnst import config, crops, images, imglab, models
 from nnst.crops import read_truth
 from nnst.ledger import Ledger
 from nnst.training.stores import CropData, read_stores
-from workflows import curriculum, fanout, provenance
+from workflows import cropsets, curriculum, fanout, provenance
 from workflows import train as train_verb
-from workflows.commands import Options
 
 Command = Callable[..., Any]
 
@@ -392,7 +391,7 @@ def test_whatever_decides_the_weights_decides_where_they_are_kept(
     def folder(values: dict[str, Any]) -> str:
         given = {"crops": (str(crop_set),), "name": "m"} | values
         settings = config.build(train_verb.TrainConfig, given)
-        data = train_verb._open(settings, Options())
+        data = cropsets.open_sets(train_verb._wanted(settings), dry_run=False)
         return train_verb._folder(settings, data, train_verb._spec(settings, data))
 
     assert folder({}) == folder({"background_judged": 3})
@@ -414,7 +413,7 @@ def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
         "cascade": {"scout_area": 400, "judge_area": 1600, "mined": 3},
     }
     settings = config.build(train_verb.TrainConfig, given)
-    data = train_verb._open(settings, Options())
+    data = cropsets.open_sets(train_verb._wanted(settings), dry_run=False)
     spec = train_verb._spec(settings, data)
     course = train_verb._course(str(tmp_path), settings, data, spec)
 

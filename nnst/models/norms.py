@@ -41,7 +41,7 @@ def fold_norms(network: Network) -> Network:
             _fold(conv, norm)
         else:
             layers[name] = copy.deepcopy(layer)
-    return Network(network.spec, nn.Sequential(layers)).to(network.mean.device)
+    return Network(network.spec, nn.Sequential(layers)).to(network.mean)  # its device and type
 
 
 def plain_weights(spec: ModelSpec, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
