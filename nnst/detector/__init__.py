@@ -1,7 +1,7 @@
 """Pixels in, detections out: pyramid, windows, networks and non-maximum suppression together.
 
-`pictures` says what every detector is, `sliding` and `cascade` are the two kinds, `settings` how
-they look, `loading` gives the one that a model needs.
+`pictures` says what every detector is, `sliding` and `cascade` are the two kinds, `judging` the
+second half of a cascade, `settings` how they look, `loading` gives the one that a model needs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The cascade: a scout looks at every window of every level, a judge at what the scout points at.
 
-The judge sees a larger crop with context, decides, and moves the box onto the logo; what it moved
-it judges once more, and the mean of both verdicts counts.
+The judge sees a larger crop with context, decides, and moves the box onto the logo.
 """
 
 from __future__ import annotations
@@ -17,23 +16,19 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst import models, nms, pyramid, windows
 from nnst.boxes import Boxes
+from nnst.detector.judging import Judge, best_odds
 from nnst.detector.pictures import Detector
 from nnst.detector.settings import MAX_SCALE, DetectorSettings, Stopwatch
 from nnst.errors import ConfigError
 from nnst.models import Model
-from nnst.models.networks import BOX_DELTAS
 from nnst.models.scoring import ready
 from nnst.records import Detections, PyramidLevel
 
 DTYPE = torch.bfloat16  # of the convolutions: twice as fast
-GREY = 128  # around a picture
 DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
 SAME_CANDIDATE, SAME_BOX = 0.5, 0.5  # IoU above which the lesser is not judged, or judged again
 FEWEST_CANDIDATES = 8  # that may be passed on of any picture
-LEAST_ODDS = -4.0  # log-odds of the first verdict that is worth a second one
-BATCHES = (2, 4, 8, 16, 32)  # crops judged at once: few shapes, see windows.canvases
-HEAD = 3  # last layers of the judge, whose outputs are not to be rounded
-MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
+LEAST_ODDS = -4.0  # log-odds of the first verdict that is worth more looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +50,23 @@ class Cascade(Detector):
         stopwatch: Stopwatch | None = None,
     ) -> None:
         super().__init__(model, settings, stopwatch)
-        self.scout_spec, self.judge_spec = model.spec.stages
+        self.scout_spec = model.spec.stages[0]
         self.object_hw = tuple(side / self.scout_spec.context for side in self.scout_spec.window_hw)
         self.max_scale = self._max_scale()
         self.levels_per_octave = self.settings.levels_per_octave or self.spec.levels_per_octave
         if not isinstance(model.network, models.Cascade):
             raise ValueError(f"a {model.spec.architecture} is no cascade")
         self.scout = ready(model.network.scout, device, DTYPE)
-        self.judge = ready(model.network.judge, device, DTYPE, HEAD)
+        self.judge = Judge(model.network.judge, device, DTYPE)
 
     @property
     def reduction(self) -> int:
-        """By how much a picture's sides may be divided before the judge would see less."""
-        seen = self.judge_spec.window_hw[1] / self.judge_spec.context
+        """By how much a picture's sides may be divided: its levels are enlarged no more than ever.
+
+        A logo of the smallest width has as many pixels as the smallest that a cascade is made for.
+        """
         for reduction in (8, 4, 2):
-            if self.settings.min_width >= reduction * seen:
+            if self.max_scale * reduction <= DEFAULT_SCALE:
                 return reduction
         return 1
 
@@ -86,9 +83,8 @@ class Cascade(Detector):
         """What the judge takes most for an object: as the scout gave it, and as it was moved."""
         picture = pyramid.Halves(pixels)
         proposed = self.propose([picture], [1.0])[0].boxes
-        logits, moved = self.verdict(picture, proposed)
-        odds = logits[:, 1:].max(axis=1) - logits[:, 0]
-        best = np.argsort(-odds, kind="stable")[: -(-count // 2)]
+        logits, moved = self.judge.verdict(picture, proposed)
+        best = np.argsort(-best_odds(logits), kind="stable")[: -(-count // 2)]
         boxes = np.stack([proposed[best], moved[best]], axis=1).reshape(-1, 4)
         return boxes[:count]
 
@@ -127,42 +123,15 @@ class Cascade(Detector):
     ) -> list[Detections]:
         """Of each picture's proposed boxes those that show an object, moved onto it, suppressed."""
         once = []
-        for logits, boxes in self.verdicts(pictures, proposed):
+        for logits, boxes in self.judge.first(pictures, proposed):
             index = self._distinct(boxes, logits, LEAST_ODDS)
             once.append((logits[index], boxes[index]))
-        twice = self.verdicts(pictures, [boxes for _, boxes in once])
         return [
-            self._decided(picture, ((first + second) / 2).astype(np.float32), boxes)
-            for picture, (first, _), (second, boxes) in zip(pictures, once, twice, strict=True)
+            self._decided(picture, logits, boxes)
+            for picture, (logits, boxes) in zip(
+                pictures, self.judge.last(pictures, once), strict=True
+            )
         ]
-
-    def verdicts(
-        self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
-    ) -> list[tuple[NDArray[np.float32], Boxes]]:
-        """For each picture's boxes (N, K) logits, and (N, 4) where the judge would have them.
-
-        All are judged together: a batch of crops costs little more than one crop.
-        """
-        hw = self.judge_spec.window_hw
-        crops = [
-            picture.cut(frame, hw, GREY)
-            for picture, boxes in zip(pictures, proposed, strict=True)
-            for frame in boxes_.grow(boxes, self.judge_spec.context)
-        ]
-        outputs = self._judge(crops)  # (N, K + 4)
-        labels = len(self.spec.labels)
-        found = []
-        for boxes in proposed:
-            mine, outputs = outputs[: len(boxes)], outputs[len(boxes) :]
-            moves = np.clip(mine[:, labels:], -MOST_MOVE, MOST_MOVE)
-            found.append((mine[:, :labels], boxes_.move(boxes, moves)))
-        return found
-
-    def verdict(
-        self, picture: pyramid.Halves, proposed: Boxes
-    ) -> tuple[NDArray[np.float32], Boxes]:
-        """As `verdicts`, of one picture."""
-        return self.verdicts([picture], [proposed])[0]
 
     def _decided(
         self, picture: pyramid.Halves, logits: NDArray[np.float32], boxes: Boxes
@@ -176,17 +145,6 @@ class Cascade(Detector):
 
     def _scout(self, canvas: NDArray[np.uint8]) -> windows.ScoreMap:
         return windows.score_batch(self.scout, canvas[None])[0]
-
-    def _judge(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """(N, K + 4) outputs; batches are filled up, so that they come in few shapes."""
-        found = [np.zeros((0, len(self.spec.labels) + BOX_DELTAS), np.float32)]
-        for start in range(0, len(crops), BATCHES[-1]):
-            some = crops[start : start + BATCHES[-1]]
-            size = next(size for size in BATCHES if size >= len(some))
-            batch = np.zeros((size, *self.judge_spec.window_hw, 3), np.uint8)
-            batch[: len(some)] = some
-            found.append(windows.score_batch(self.judge, batch)[: len(some), :, 0, 0])
-        return np.concatenate(found)
 
     def _candidates(
         self,
@@ -216,7 +174,7 @@ class Cascade(Detector):
         self, boxes: Boxes, logits: NDArray[np.float32], least: float
     ) -> NDArray[np.int64]:
         """Indices of boxes worth a second verdict: good enough, and none too much like a better."""
-        odds = logits[:, 1:].max(axis=1) - logits[:, 0]
+        odds = best_odds(logits)
         labels = 1 + logits[:, 1:].argmax(axis=1)
         index = np.flatnonzero(odds >= least)
         index = index[np.argsort(-odds[index], kind="stable")]

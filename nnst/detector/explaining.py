@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst import windows
 from nnst.boxes import Boxes
-from nnst.detector.cascade import GREY, Cascade
+from nnst.detector.cascade import Cascade
+from nnst.detector.judging import GREY
 from nnst.detector.pictures import Detector
 from nnst.detector.sliding import Sliding
 from nnst.detector.voting import LEAST_VOTE, Ballot, LevelScore, View
@@ -132,7 +133,7 @@ def occlude(view: View, box: Boxes, label: int) -> Saliency:
 def _deciding(detector: Detector) -> tuple[Scorer, ModelSpec]:
     """The network whose score is that of a detection, and the window that it has."""
     if isinstance(detector, Cascade):
-        return detector.judge, detector.judge_spec
+        return detector.judge.network, detector.judge.spec
     if not isinstance(detector, Sliding):
         raise ValueError(f"cannot explain what a {type(detector).__name__} does")
     return detector.network, detector.spec

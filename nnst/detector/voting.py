@@ -17,6 +17,7 @@ from nnst import boxes as boxes_
 from nnst import pyramid, windows
 from nnst.boxes import Boxes
 from nnst.detector.cascade import LEAST_ODDS, Cascade
+from nnst.detector.judging import best_odds
 from nnst.detector.pictures import Detector
 from nnst.detector.sliding import Sliding
 from nnst.records import ModelSpec, PyramidLevel
@@ -96,7 +97,7 @@ class View:
         own = [value for _, value in best]
         if not isinstance(self.detector, Cascade):
             return [LevelScore(w, None, value) for w, value in zip(widths, own, strict=True)]
-        logits, _ = self.detector.verdict(self.picture, shown)
+        logits, _ = self.detector.judge.verdict(self.picture, shown)
         judged = _probability(logits, self.detector.spec)[label - 1].tolist()
         return [LevelScore(*each) for each in zip(widths, own, judged, strict=True)]
 
@@ -131,13 +132,11 @@ def _scored(detector: Detector, picture: pyramid.Halves, enlarge: float) -> list
 def _judged(
     detector: Cascade, picture: pyramid.Halves, scored: list[Scored], enlarge: float
 ) -> Ballot:
-    """All that the scout pointed at: the mean of two verdicts, or the first where it was clear."""
+    """All that the scout pointed at: the mean of all verdicts, or the first where it was clear."""
     pointed, odds = _pointed(detector.scout_spec, scored)
-    first, moved = detector.verdict(picture, pointed)
-    second, again = detector.verdict(picture, moved)
-    twice = first[:, 1:].max(axis=1, initial=-np.inf) - first[:, 0] >= LEAST_ODDS
-    logits = np.where(twice[:, None], (first + second) / 2, first)
-    ends = np.where(twice[:, None], again, moved)
+    logits, ends = detector.judge.verdict(picture, pointed)
+    again = best_odds(logits) >= LEAST_ODDS
+    ((logits[again], ends[again]),) = detector.judge.last([picture], [(logits[again], ends[again])])
     counted = {box.tobytes() for box in detector.propose([picture], [enlarge])[0].boxes}
     scores = _probability(logits, detector.spec)  # (K - 1, N)
     labels, rows = np.nonzero(scores >= 0)  # every one

@@ -1,0 +1,124 @@
+"""The judge of a cascade: what it says of proposed boxes, and where it would have them.
+
+Where it sees anything of a logo it looks again: a little nearer and farther, as the scout tells
+sizes only to an octave, and at the box as it was moved. Views that differ err differently, so the
+mean of all verdicts counts.
+
+N boxes, K classes (background first).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from nnst import boxes as boxes_
+from nnst import pyramid, windows
+from nnst.boxes import Boxes
+from nnst.models import Network
+from nnst.models.networks import BOX_DELTAS
+from nnst.models.scoring import ready
+
+GREY = 128  # around a picture
+BATCHES = (2, 4, 8, 16, 32)  # crops judged at once: few shapes, see windows.canvases
+HEAD = 3  # last layers, whose outputs are not to be rounded
+MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
+HINT_ODDS = -6.0  # log-odds that may be so low for the size of the box alone
+OTHER_SIZES = (0.75, 1.33)  # of a box that hints at a logo
+VIEWS = (1.0, 0.9, 1.12)  # sizes of a box at which it is judged again
+ROUNDS = 2  # of judging again, each of the boxes as the last one moved them
+
+Verdicts = tuple[NDArray[np.float32], Boxes]  # (N, K) logits, and (N, 4) boxes as moved
+
+
+class Judge:
+    """A judge network, asked about boxes of pictures."""
+
+    def __init__(self, network: Network, device: str, dtype: torch.dtype) -> None:
+        self.spec = network.spec
+        self.network = ready(network, device, dtype, HEAD)
+
+    def first(
+        self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
+    ) -> list[Verdicts]:
+        """As `verdicts`; after those of all boxes those of hints at other sizes."""
+        found = self.verdicts(pictures, proposed)
+        hints = [
+            boxes[best_odds(logits) >= HINT_ODDS]
+            for boxes, (logits, _) in zip(proposed, found, strict=True)
+        ]
+        resized = [
+            np.concatenate([boxes_.grow(boxes, size) for size in OTHER_SIZES]) for boxes in hints
+        ]
+        more = self.verdicts(pictures, resized)
+        return [
+            (np.concatenate([logits, others]), np.concatenate([boxes, moved]))
+            for (logits, boxes), (others, moved) in zip(found, more, strict=True)
+        ]
+
+    def last(
+        self, pictures: Sequence[pyramid.Halves], verdicts: Sequence[Verdicts]
+    ) -> list[Verdicts]:
+        """The mean of these verdicts and of those that follow; boxes where they come to rest."""
+        sums: list[NDArray[np.float64]] = [logits.astype(np.float64) for logits, _ in verdicts]
+        boxes = [moved for _, moved in verdicts]
+        for _ in range(ROUNDS):
+            views = [
+                self.verdicts(pictures, [boxes_.grow(each, size) for each in boxes])
+                for size in VIEWS
+            ]
+            for index, seen in enumerate(zip(*views, strict=True)):  # of one picture
+                for logits, _ in seen:
+                    sums[index] = sums[index] + logits
+                moved = np.sum([each for _, each in seen], axis=0, dtype=np.float64)
+                boxes[index] = (moved / len(VIEWS)).astype(np.float32)
+        count = 1 + ROUNDS * len(VIEWS)
+        return [
+            ((total / count).astype(np.float32), moved)
+            for total, moved in zip(sums, boxes, strict=True)
+        ]
+
+    def verdicts(
+        self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
+    ) -> list[Verdicts]:
+        """For each picture's boxes (N, K) logits, and (N, 4) where the judge would have them.
+
+        All are judged together: a batch of crops costs little more than one crop.
+        """
+        hw = self.spec.window_hw
+        crops = [
+            picture.cut(frame, hw, GREY)
+            for picture, boxes in zip(pictures, proposed, strict=True)
+            for frame in boxes_.grow(boxes, self.spec.context)
+        ]
+        outputs = self._outputs(crops)
+        labels = len(self.spec.labels)
+        found = []
+        for boxes in proposed:
+            mine, outputs = outputs[: len(boxes)], outputs[len(boxes) :]
+            moves = np.clip(mine[:, labels:], -MOST_MOVE, MOST_MOVE)
+            found.append((mine[:, :labels], boxes_.move(boxes, moves)))
+        return found
+
+    def verdict(self, picture: pyramid.Halves, proposed: Boxes) -> Verdicts:
+        """As `verdicts`, of one picture."""
+        return self.verdicts([picture], [proposed])[0]
+
+    def _outputs(self, crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """(N, K + 4); batches are filled up, so that they come in few shapes."""
+        found = [np.zeros((0, len(self.spec.labels) + BOX_DELTAS), np.float32)]
+        for start in range(0, len(crops), BATCHES[-1]):
+            some = crops[start : start + BATCHES[-1]]
+            size = next(size for size in BATCHES if size >= len(some))
+            batch = np.zeros((size, *self.spec.window_hw, 3), np.uint8)
+            batch[: len(some)] = some
+            found.append(windows.score_batch(self.network, batch)[: len(some), :, 0, 0])
+        return np.concatenate(found)
+
+
+def best_odds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N,) log-odds of the best label against background."""
+    return np.asarray(logits[:, 1:].max(axis=1) - logits[:, 0], np.float32)
