@@ -124,7 +124,7 @@ class Cascade(Detector):
         """Of each picture's proposed boxes those that show an object, moved onto it, suppressed."""
         once = []
         for logits, boxes in self.judge.first(pictures, proposed):
-            index = self._distinct(boxes, logits, LEAST_ODDS)
+            index = self.distinct(boxes, logits)
             once.append((logits[index], boxes[index]))
         return [
             self._decided(picture, logits, boxes)
@@ -170,13 +170,11 @@ class Cascade(Detector):
         kept = nms.non_max_suppression(found, SAME_CANDIDATE)[slice(most)]
         return Proposals(kept.boxes, kept.scores)
 
-    def _distinct(
-        self, boxes: Boxes, logits: NDArray[np.float32], least: float
-    ) -> NDArray[np.int64]:
-        """Indices of boxes worth a second verdict: good enough, and none too much like a better."""
+    def distinct(self, boxes: Boxes, logits: NDArray[np.float32]) -> NDArray[np.int64]:
+        """Indices of boxes worth more looks: good enough, and none too much like a better one."""
         odds = best_odds(logits)
         labels = 1 + logits[:, 1:].argmax(axis=1)
-        index = np.flatnonzero(odds >= least)
+        index = np.flatnonzero(odds >= LEAST_ODDS)
         index = index[np.argsort(-odds[index], kind="stable")]
         return index[nms.survivors(boxes[index], labels[index], SAME_BOX)]
 

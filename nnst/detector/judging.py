@@ -46,12 +46,9 @@ class Judge:
     ) -> list[Verdicts]:
         """As `verdicts`; after those of all boxes those of hints at other sizes."""
         found = self.verdicts(pictures, proposed)
-        hints = [
-            boxes[best_odds(logits) >= HINT_ODDS]
-            for boxes, (logits, _) in zip(proposed, found, strict=True)
-        ]
         resized = [
-            np.concatenate([boxes_.grow(boxes, size) for size in OTHER_SIZES]) for boxes in hints
+            other_sizes(boxes[hints(logits)])
+            for boxes, (logits, _) in zip(proposed, found, strict=True)
         ]
         more = self.verdicts(pictures, resized)
         return [
@@ -73,8 +70,8 @@ class Judge:
             for index, seen in enumerate(zip(*views, strict=True)):  # of one picture
                 for logits, _ in seen:
                     sums[index] = sums[index] + logits
-                moved = np.sum([each for _, each in seen], axis=0, dtype=np.float64)
-                boxes[index] = (moved / len(VIEWS)).astype(np.float32)
+                moved = np.stack([each for _, each in seen])  # (views, N, 4)
+                boxes[index] = moved.mean(axis=0, dtype=np.float64).astype(np.float32)
         count = 1 + ROUNDS * len(VIEWS)
         return [
             ((total / count).astype(np.float32), moved)
@@ -122,3 +119,13 @@ class Judge:
 def best_odds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """(N,) log-odds of the best label against background."""
     return np.asarray(logits[:, 1:].max(axis=1) - logits[:, 0], np.float32)
+
+
+def hints(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(N,) which first verdicts make it worth to look at the box at other sizes."""
+    return np.asarray(best_odds(logits) >= HINT_ODDS)
+
+
+def other_sizes(boxes: Boxes) -> Boxes:
+    """(N * sizes, 4) all boxes at one size, then all at the next."""
+    return np.concatenate([boxes_.grow(boxes, size) for size in OTHER_SIZES])

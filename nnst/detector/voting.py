@@ -17,7 +17,7 @@ from nnst import boxes as boxes_
 from nnst import pyramid, windows
 from nnst.boxes import Boxes
 from nnst.detector.cascade import LEAST_ODDS, Cascade
-from nnst.detector.judging import best_odds
+from nnst.detector.judging import OTHER_SIZES, best_odds, hints, other_sizes
 from nnst.detector.pictures import Detector
 from nnst.detector.sliding import Sliding
 from nnst.records import ModelSpec, PyramidLevel
@@ -134,10 +134,17 @@ def _judged(
 ) -> Ballot:
     """All that the scout pointed at: the mean of all verdicts, or the first where it was clear."""
     pointed, odds = _pointed(detector.scout_spec, scored)
+    proposed = {box.tobytes() for box in detector.propose([picture], [enlarge])[0].boxes}
+    counted = np.array([box.tobytes() in proposed for box in pointed], bool)
+    rows = np.flatnonzero(hints(detector.judge.verdict(picture, pointed)[0]))
+    at_all_sizes = np.concatenate([np.arange(len(pointed)), *[rows] * len(OTHER_SIZES)])
+    pointed = np.concatenate([pointed, other_sizes(pointed[rows])])
+    odds, counted = odds[at_all_sizes], counted[at_all_sizes]
     logits, ends = detector.judge.verdict(picture, pointed)
+    looked_at = np.flatnonzero(counted)
+    looked_at = looked_at[detector.distinct(ends[counted], logits[counted])]
     again = best_odds(logits) >= LEAST_ODDS
     ((logits[again], ends[again]),) = detector.judge.last([picture], [(logits[again], ends[again])])
-    counted = {box.tobytes() for box in detector.propose([picture], [enlarge])[0].boxes}
     scores = _probability(logits, detector.spec)  # (K - 1, N)
     labels, rows = np.nonzero(scores >= 0)  # every one
     return Ballot(
@@ -147,7 +154,7 @@ def _judged(
         _sigmoid(odds)[rows],
         scores[labels, rows],
         labels + 1,
-        np.array([box.tobytes() in counted for box in pointed], bool)[rows],
+        np.isin(np.arange(len(pointed)), looked_at)[rows],
     )
 
 
