@@ -204,9 +204,7 @@ def test_the_window_found_for_an_aspect_is_one_that_the_network_can_have(
     stride = networks.stride_of(name, window_hw)
     networks.check(replace(SPECS[name], window_hw=window_hw, stride=stride))
     known = networks.ARCHITECTURES[name]
-    elongated = max(aspect, 1 / aspect)
-    thin, long = known.thin**2 * elongated, known.long_side**2 / elongated
-    area = min(area, known.short_side**2 * elongated, max(thin, long))
+    area = min(area, known.short_side**2 * max(aspect, 1 / aspect))
     wanted = math.sqrt(area / aspect), math.sqrt(area * aspect)
     for side, exact in zip(window_hw, wanted, strict=True):
         assert side == known.smallest_window or abs(side - exact) <= known.multiple / 2

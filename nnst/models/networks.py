@@ -37,8 +37,6 @@ class Architecture:
     stride: int  # level pixels between neighbouring windows
     smallest_window: int  # pixels a side
     short_side: int = MAX_WINDOW  # of a window's shorter side more pixels than this are no use
-    long_side: int = MAX_WINDOW  # nor of its longer side, unless the shorter one gets too thin
-    thin: int = 0  # pixels of a shorter side that is too thin to be less
     coarse_from: int = MAX_WINDOW + 1  # shorter side from which on every second window will do
     levels_per_octave: int = 4  # sizes of an object between which a window need not tell apart
     multiple: int = 1  # what a side of the window is a multiple of
@@ -131,8 +129,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         stride=4,
         smallest_window=8,
         short_side=28,
-        long_side=40,
-        thin=12,
         coarse_from=24,
         levels_per_octave=1,
         multiple=4,
@@ -208,8 +204,7 @@ def window_of(architecture: str, aspect: float, area: float) -> tuple[int, int]:
     """
     known = ARCHITECTURES[architecture]
     elongated = max(aspect, 1 / aspect)
-    long = max(known.long_side**2 / elongated, known.thin**2 * elongated)
-    area = min(area, known.short_side**2 * elongated, long)
+    area = min(area, known.short_side**2 * elongated)
     height, width = (
         max(known.smallest_window, round(side / known.multiple) * known.multiple)
         for side in (math.sqrt(area / aspect), math.sqrt(area * aspect))
