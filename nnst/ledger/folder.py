@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -207,10 +208,11 @@ class Ledger:
             self.flush_notes()
 
     def flush_notes(self) -> None:
-        """Write the events kept so far."""
+        """Write the events kept so far. That this fails, on a full disk say, stops no job."""
         self._flushed = time.monotonic()
         if self._events:
-            storage.put(self._attempts, ("\n".join(self._events) + "\n").encode())
+            with suppress(OSError):
+                storage.put(self._attempts, ("\n".join(self._events) + "\n").encode())
 
     def _shard_count(self) -> int:
         return len(rows_by_shard(self.inputs()))
