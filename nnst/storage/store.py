@@ -105,13 +105,8 @@ def size(path: Path) -> int:
 
 def read(path: Path, limit: int | None = None) -> bytes:
     """The file's bytes, at most `limit` of them."""
-    store, inner = _opened(path)
-
-    def request() -> bytes:
-        with store.open(inner, "rb") as stream:
-            return cast(bytes, stream.read() if limit is None else stream.read(limit))
-
-    return _patiently(path, request)
+    with open_stream(path) as stream:
+        return stream.read() if limit is None else stream.read(limit)
 
 
 def open_stream(path: Path) -> IO[bytes]:
@@ -143,14 +138,21 @@ class _Stream(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Any) -> int:
+        data = self._next(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        return self._next(-1)
+
+    def _next(self, count: int) -> bytes:
         def request() -> bytes:
-            self._inner.seek(self._at)
-            return self._inner.read(len(buffer))
+            self._inner.seek(self._at)  # where the last try began
+            return self._inner.read(count)
 
         data = _patiently(self._path, request)
-        buffer[: len(data)] = data
         self._at += len(data)
-        return len(data)
+        return data
 
     def close(self) -> None:
         if not self.closed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ray import cloudpickle
 
+from nnst.ledger import Ledger
 from tests.drills import ground
 
 
@@ -25,6 +27,27 @@ def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("undisturbed") / "out"
     opened = ground.book(out, pictures)
     ground.do_here(opened, ground.reading(opened))
+    return out
+
+
+@pytest.fixture(scope="session")
+def words(pictures: Path, mark_model: str) -> tuple[object, ...]:
+    """The scan of the set, but for its output folder; a part of the set is bad, which is no error.
+
+    Of many levels, so that it takes a while.
+    """
+    sets = ("--set", "levels_per_octave=8", "--max-bad", "1")
+    return ("scan", pictures, "--model", mark_model, *sets, "--out")
+
+
+@pytest.fixture(scope="session")
+def scanned(
+    nnst: Callable[..., Any], words: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The scan by two workers with nothing going wrong."""
+    out = tmp_path_factory.mktemp("scanned") / "out"
+    assert nnst(*words, out, *ground.workers(2)).code == 0
+    assert Ledger.open(str(out)).totals()["rows_in"] == ground.PICTURES
     return out
 
 

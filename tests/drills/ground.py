@@ -87,6 +87,13 @@ def do_here(opened: Ledger, work: Work) -> dict[str, Any]:
     return opened.succeed()
 
 
+def workers(count: int) -> tuple[str, str]:
+    """The words with which so many shards of a scan are done at once."""
+    import ray
+
+    return "--set", f"fanout.cpus={ray.cluster_resources()['CPU'] / count}"
+
+
 def rows_of(opened: Ledger) -> dict[str, dict[str, Any]]:
     """The row of each picture, by its name: none lost, none twice."""
     rows = opened.read("images").to_pylist()

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nnst.ledger import Ledger
-from tests.drills.ground import PICTURES, SHARD, tables
+from tests.drills.ground import PICTURES, SHARD, tables, workers
 from workflows.scoring import ScanTask, scan_shard
 
 SHARDS = -(-PICTURES // SHARD)
@@ -27,32 +27,6 @@ IN_FLIGHT = 2  # for each slot
 pytestmark = pytest.mark.drill
 
 Command = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def words(pictures: Path, mark_model: str) -> tuple[object, ...]:
-    """The scan of the set, but for its output folder; a part of the set is bad, which is no error.
-
-    Of many levels, so that it takes a while.
-    """
-    sets = ("--set", "levels_per_octave=8", "--max-bad", "1")
-    return ("scan", pictures, "--model", mark_model, *sets, "--out")
-
-
-@pytest.fixture(scope="module")
-def scanned(nnst: Command, words: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The scan by two workers with nothing going wrong."""
-    out = tmp_path_factory.mktemp("scanned") / "out"
-    assert nnst(*words, out, *workers(2)).code == 0
-    assert Ledger.open(str(out)).totals()["rows_in"] == PICTURES
-    return out
-
-
-def workers(count: int) -> tuple[str, str]:
-    """With which so many shards are done at once."""
-    import ray
-
-    return "--set", f"fanout.cpus={ray.cluster_resources()['CPU'] / count}"
 
 
 def names(folder: Path) -> set[str]:
