@@ -97,6 +97,17 @@ def test_what_is_not_known_has_no_rows(old: Path) -> None:
     assert earlier.EarlierScan(str(old)).rows("0" * 64, "a.png", "m") is None
 
 
+def test_a_scan_that_was_made_anew_in_its_folder_is_read_anew(
+    nnst: Command, scenes: Any, mark_model: str, tmp_path: Path
+) -> None:
+    """A worker may outlive it: it must not remember the rows of the scan before."""
+    scan(nnst, scenes.folder, tmp_path / "old", mark_model)
+    first = earlier.earlier_scan(str(tmp_path / "old"))
+    assert earlier.earlier_scan(str(tmp_path / "old")) is first
+    scan(nnst, scenes.folder, tmp_path / "old", mark_model, "--fresh", "--min-width", "40")
+    assert earlier.earlier_scan(str(tmp_path / "old")) is not first
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
