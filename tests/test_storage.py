@@ -110,6 +110,15 @@ def test_names_are_sorted_and_not_those_below(folder: str) -> None:
     assert storage.names(folder) == ["a", "b", "c"]
 
 
+def test_sizes_are_those_of_the_files_directly_in_a_folder(folder: str) -> None:
+    for name, data in {"b": b"12", "a": b"", ".put-1": b"half", "below/c": b"123"}.items():
+        storage.put(storage.join(folder, *name.split("/")), data)
+    assert storage.sizes(folder) == {"a": 0, "b": 2}
+    assert list(storage.sizes(folder)) == ["a", "b"]
+    assert storage.sizes(storage.join(folder, "nothing")) == {}
+    assert storage.sizes(storage.join(folder, "b")) == {}
+
+
 def test_neither_a_file_nor_nothing_has_names(folder: str) -> None:
     storage.put(storage.join(folder, "file"), b"x")
     assert storage.names(storage.join(folder, "file")) == []

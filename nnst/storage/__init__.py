@@ -19,6 +19,7 @@ from nnst.storage.files import (
     remove,
     sha256,
     size,
+    sizes,
     to_json,
     walk,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "safe_name",
     "sha256",
     "size",
+    "sizes",
     "to_json",
     "walk",
 ]

@@ -89,6 +89,14 @@ def names(folder: paths.Path) -> list[str]:
     return os.listdir(folder) if os.path.isdir(folder) else []
 
 
+def sizes(folder: paths.Path) -> dict[str, int]:
+    """Bytes of each file directly in a folder, by name; none when there is no folder."""
+    if not os.path.isdir(folder):
+        return {}
+    with os.scandir(folder) as listing:
+        return {item.name: item.stat().st_size for item in listing if item.is_file()}
+
+
 def walk(folder: paths.Path) -> Iterator[Entry]:
     """Every file below a folder, in the order of the names. Links are told, not followed."""
     return _walk(os.path.abspath(folder), "")

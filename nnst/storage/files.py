@@ -85,6 +85,12 @@ def names(folder: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file directly in a folder, by name, hidden ones left out."""
+    found = store.sizes(folder) if is_remote(folder) else disk.sizes(folder)
+    return {name: size for name, size in sorted(found.items()) if not name.startswith(".")}
+
+
 def walk(folder: Path) -> Iterator[Entry]:
     """Every file below a folder, hidden ones left out, in the order of their names.
 

@@ -198,14 +198,24 @@ def remove(path: Path) -> None:
 
 def names(folder: Path) -> list[str]:
     """Names directly in a folder; none when there is no folder."""
+    return [name for name, _ in _listed(folder)]
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of each file directly in a folder, by name; none when there is no folder."""
+    found = _listed(folder)
+    return {name: int(info["size"]) for name, info in found if info["type"] == "file"}
+
+
+def _listed(folder: Path) -> list[tuple[str, dict[str, Any]]]:
     store, inner = _opened(folder)
     try:
-        listed = _patiently(folder, lambda: store.ls(inner, detail=False, refresh=True))
+        listed = _patiently(folder, lambda: store.ls(inner, detail=True, refresh=True))
     except FileNotFoundError:
         return []
-    found = [str(path).rstrip("/") for path in listed]
     # A file, and in some stores a folder, is listed as itself.
-    return [path.rsplit("/", 1)[-1] for path in found if path != inner.rstrip("/")]
+    found = [(str(info["name"]).rstrip("/"), info) for info in listed]
+    return [(path.rsplit("/", 1)[-1], info) for path, info in found if path != inner.rstrip("/")]
 
 
 def walk(folder: Path) -> Iterator[Entry]:
