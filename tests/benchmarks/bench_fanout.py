@@ -1,10 +1,11 @@
 """What the ledger and the fan-out cost beside a scan, and what a second worker brings.
 
 Small JPEGs, cut from photographs of installed packages, are scanned with an untrained cascade by
-one worker and by two, who have loaded all they need before. Then the same is done without looking
-at a picture: rows of the same shape are written and committed in this process (the ledger), and
-sent through the whole machinery (fan-out, ledger, Parquet). All in one run, on one Ray of this
-machine. Run it from the project's root:
+one worker and by two, who have loaded all they need before. The ledger's share is what the workers
+spend on writing parts, divided among them, and all that the driver spends on plan, receipts and
+success, although most of that is done while the workers work. Then rows of the same shape go
+through the whole machinery (fan-out, ledger, Parquet) without a look at a picture. All in one run,
+on one Ray of this machine. Run it from the project's root:
 
     python -m tests.benchmarks.bench_fanout [--pictures 10000]
 """
@@ -16,9 +17,9 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -54,6 +55,53 @@ def job(source: Path, inputs: pa.Table) -> Job:
     return Job("scan", inputs, {}, source=str(source))
 
 
+class TimedLedger(Ledger):
+    """A ledger that knows how many seconds its driver has spent on plan, receipts and success."""
+
+    seconds = 0.0
+
+    def commit(self, receipt: Receipt) -> None:
+        started = time.monotonic()
+        super().commit(receipt)
+        self.seconds += time.monotonic() - started
+
+    def succeed(self) -> dict[str, Any]:
+        started = time.monotonic()
+        totals = super().succeed()
+        self.seconds += time.monotonic() - started
+        return totals
+
+
+def begun(out: Path, planned: Job) -> TimedLedger:
+    started = time.monotonic()
+    book = TimedLedger(str(out), Ledger.create(str(out), planned).plan)
+    book.seconds = time.monotonic() - started
+    return book
+
+
+def timed(work: fanout.ShardWork, folder: Path) -> fanout.ShardWork:
+    """The work, after which a worker tells how many seconds it has spent on writing parts."""
+
+    def telling(shard: int, rows: pa.Table) -> Receipt:
+        spent, write = 0.0, ledger.write_part
+
+        def timed_write(*words: Any) -> Any:
+            nonlocal spent
+            started = time.monotonic()
+            part = write(*words)
+            spent += time.monotonic() - started
+            return part
+
+        ledger.write_part = timed_write
+        try:
+            return work(shard, rows)
+        finally:
+            ledger.write_part = write
+            (folder / f"{shard}.parts").write_text(str(spent))
+
+    return telling
+
+
 def scan(book: Ledger, model: str, workers: int) -> float:
     """Seconds that a scan by so many workers takes."""
     task = ScanTask(
@@ -67,7 +115,13 @@ def scan(book: Ledger, model: str, workers: int) -> float:
         levels_per_octave=0,
         iou_threshold=0.3,
     )
-    return machinery(book, partial(scan_shard, task), workers)
+    return machinery(book, timed(partial(scan_shard, task), Path(book.out)), workers)
+
+
+def ledger_share(book: TimedLedger, wall: float, workers: int) -> float:
+    """The share of a scan's wall time that went into its ledger."""
+    parts = sum(float(path.read_text()) for path in Path(book.out).glob("*.parts"))
+    return (parts / workers + book.seconds) / wall
 
 
 def machinery(book: Ledger, work: fanout.ShardWork, workers: int) -> float:
@@ -101,25 +155,15 @@ def write_rows(out: str, fingerprint: str, shard: int, rows: pa.Table) -> Receip
     return Receipt(shard, len(names), len(names), 0, files, fingerprint)
 
 
-def ledger_alone(planned: Job, out: Path) -> float:
-    """Seconds that plan, parts, receipts and success take, one after the other."""
-    started = time.monotonic()
-    book = Ledger.create(str(out), planned)
-    for number, rows in book.shards().items():
-        book.commit(write_rows(book.out, book.fingerprint, number, rows))
-    book.succeed()
-    return time.monotonic() - started
-
-
 def warmed(folder: Path, pictures: Path, model: str) -> None:
     """Let every worker import and load what it needs."""
     inputs = archive.plan(str(pictures), SHARD).inputs.slice(0, WARM)
     for workers in (1, 2):
-        scan(Ledger.create(str(folder / f"warm-{workers}"), job(pictures, inputs)), model, workers)
+        scan(begun(folder / f"warm-{workers}", job(pictures, inputs)), model, workers)
 
 
 def measured(folder: Path, count: int) -> dict[str, float]:
-    """All figures, in seconds, by name."""
+    """All figures, by name."""
     pictures, model = folder / "pictures", f"{folder / 'model'}/"
     pictures.mkdir()
     make(pictures, count)
@@ -128,27 +172,16 @@ def measured(folder: Path, count: int) -> dict[str, float]:
     planned = job(pictures, archive.plan(str(pictures), SHARD).inputs)
     warmed(folder, pictures, model)
 
-    def book(name: str) -> Ledger:
-        return Ledger.create(str(folder / name), planned)
-
-    def nothing(out: Ledger) -> Callable[[int, pa.Table], Receipt]:
-        return partial(write_rows, out.out, out.fingerprint)
-
-    idle = book("idle")
+    two, one, idle = (begun(folder / name, planned) for name in ("two", "one", "idle"))
+    nothing = partial(write_rows, idle.out, idle.fingerprint)
+    with_two, with_one = scan(two, model, 2), scan(one, model, 1)
+    idling = machinery(idle, nothing, 2)
     return {
-        "two_workers_s": scan(book("two"), model, 2),
-        "one_worker_s": scan(book("one"), model, 1),
-        "ledger_s": ledger_alone(planned, folder / "alone"),
-        "machinery_s": machinery(idle, nothing(idle), 2),
-    }
-
-
-def ratios(found: dict[str, float], count: int) -> dict[str, float]:
-    """What the promises are about."""
-    return {
-        "throughput_of_two": found["one_worker_s"] / found["two_workers_s"],
-        "ledger_share": found["ledger_s"] / found["two_workers_s"],
-        "machinery_ms_a_picture": 1000 * found["machinery_s"] / count,
+        "one_worker_s": with_one,
+        "two_workers_s": with_two,
+        "throughput_of_two": with_one / with_two,
+        "ledger_share": ledger_share(two, with_two, 2),
+        "machinery_ms_a_picture": 1000 * idling / count,
     }
 
 
@@ -162,7 +195,6 @@ def main() -> int:
     fanout.start()
     with tempfile.TemporaryDirectory() as folder:
         found = measured(Path(folder), options.pictures)
-    found |= ratios(found, options.pictures)
     if options.json:
         print(json.dumps(found, indent=1))
     else:

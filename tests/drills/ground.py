@@ -25,6 +25,8 @@ from tests import fatal_decoder
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = int(os.environ.get("NNST_DRILL", "1000"))
+LARGE = PICTURES >= 10_000
+LIMIT = 280.0 * max(1, PICTURES / 1000)  # seconds that a process of a drill may take
 SHARD = 32
 FATAL = {  # how many of each size, and what becomes of them
     fatal_decoder.CRASHES: (20, "decoder_crash"),

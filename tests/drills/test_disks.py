@@ -18,7 +18,7 @@ import pytest
 from nnst import archive, storage
 from nnst.ledger import Job, Ledger
 from tests import flaky_store
-from tests.drills.ground import PICTURES, SHARD, do_here, reading, rows_of, tables
+from tests.drills.ground import LIMIT, PICTURES, SHARD, do_here, reading, rows_of, tables
 
 pytestmark = pytest.mark.drill
 
@@ -120,7 +120,7 @@ def test_a_full_disk_is_told_by_its_path_and_once_it_is_freed_the_scan_goes_on(
         env=environment,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     first, shards, second = map(int, codes.read_text().split())

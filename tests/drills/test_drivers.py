@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from nnst.ledger import Ledger
-from tests.drills.ground import PICTURES, SHARD, tables, workers
+from tests.drills.ground import LIMIT, PICTURES, SHARD, tables, workers
 from workflows.scoring import ScanTask, scan_shard
 
 SHARDS = -(-PICTURES // SHARD)
@@ -42,7 +42,7 @@ def written(out: Path) -> dict[str, int]:
 
 def kill_at(out: Path, share: float, driver: subprocess.Popen[str]) -> None:
     """Kill the driver when so large a share of the shards is done."""
-    end = time.monotonic() + 120
+    end = time.monotonic() + LIMIT
     while len(names(out / "receipts")) < share * SHARDS:
         assert driver.poll() is None, driver.communicate()
         assert time.monotonic() < end
@@ -151,7 +151,7 @@ def test_another_place_language_and_time_change_no_byte(
         umask=0o077,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT,
     )
     assert done.returncode == 0, done.stderr
     assert tables(tmp_path / "out") == tables(scanned)

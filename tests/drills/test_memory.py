@@ -20,13 +20,13 @@ import pytest
 from nnst import archive, images, models
 from nnst.ledger import Job, Ledger
 from nnst.records import Receipt
-from tests.drills.ground import PICTURES
+from tests.drills.ground import LARGE
 from workflows import fanout
 from workflows.fanout import FanoutSettings, ShardWork
 from workflows.scoring import ScanTask, scan_shard
 
 SIDE = 10_000
-COUNT = 4 if PICTURES < 10_000 else 100
+COUNT = 100 if LARGE else 4
 SHARD = 2  # so that one is read ahead
 BOUND = 0.7 * 2**30 + 20 * SIDE**2  # bytes: what a worker is without pictures, and 20 a pixel
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from nnst.ledger import Ledger
-from tests.drills.ground import ROOT, events, tables
+from tests.drills.ground import LARGE, LIMIT, ROOT, events, tables
 
-KILLS = 3
+KILLS = 5 if LARGE else 3
 
 pytestmark = pytest.mark.drill
 
@@ -28,7 +28,7 @@ def test_removed_nodes_change_no_byte_and_cost_no_shard_a_retry_for_crashes(
     }  # fmt: skip
     environment.pop("RAY_ADDRESS", None)
     done = subprocess.run(
-        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+        words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert int(done.stdout.split()[-1]) == KILLS

@@ -21,6 +21,7 @@ from tests import fatal_decoder
 from tests.drills.ground import (
     BROKEN,
     FATAL,
+    LARGE,
     PICTURES,
     ROOT,
     Work,
@@ -31,6 +32,8 @@ from tests.drills.ground import (
 )
 from workflows import fanout
 from workflows.fanout import FanoutSettings
+
+KILLS = 20 if LARGE else 8
 
 pytestmark = [pytest.mark.drill, pytest.mark.usefixtures("cluster")]
 
@@ -80,7 +83,7 @@ def test_poison_costs_its_own_rows_alone(pictures: Path, undisturbed: Path, tmp_
 
 
 def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """A busy worker is killed every second, eight times at least."""
+    """A busy worker is killed every second, eight times at least (the large form: twenty)."""
     opened = book(tmp_path / "out", pictures)
     work, marks = reading(opened), tmp_path / "busy"
     marks.mkdir()
@@ -102,7 +105,7 @@ def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_pa
         while not over.wait(1.0):
             busy = sorted(int(path.name) for path in marks.iterdir())
             alive = [pid for pid in busy if pid not in killed]
-            if alive and len(killed) < 10:
+            if alive and len(killed) < KILLS + 2:
                 killed.append(chosen.choice(alive))
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -113,7 +116,7 @@ def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_pa
     finally:
         over.set()
         killer.join()
-    assert len(killed) >= 8
+    assert len(killed) >= KILLS
     assert opened.is_done()
     assert tables(tmp_path / "out") == tables(undisturbed)
 
