@@ -430,8 +430,10 @@ def test_the_share_held_out_is_about_what_was_asked_for(share: float) -> None:
 
 def crop_set(out: Path, rows: dict[str, list[dict[str, object]]]) -> Ledger:
     """A finished crop set of one shard."""
-    row = {"image": "a", "container": "a", "offset": -1, "bytes": 0, "stamp": "", "shard": 0}
-    inputs = pa.Table.from_pylist([row | {"reason": None}], schema=records.INPUTS)
+    row = {"container": "a", "offset": -1, "bytes": 0, "stamp": "", "reason": None, "shard": 0}
+    count = len(rows.get("pictures", ["one"]))
+    planned = [row | {"image": f"{number}"} for number in range(count)]
+    inputs = pa.Table.from_pylist(planned, schema=records.INPUTS)
     book = Ledger.create(str(out), Job("crop", inputs, {}))
     files = tuple(
         write_part(
@@ -442,7 +444,7 @@ def crop_set(out: Path, rows: dict[str, list[dict[str, object]]]) -> Ledger:
         )
         for name in rows
     )
-    book.commit(Receipt(0, 1, 1, 0, files, book.fingerprint))
+    book.commit(Receipt(0, count, count, 0, files, book.fingerprint))
     book.succeed()
     return book
 

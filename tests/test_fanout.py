@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ray import cloudpickle
 
@@ -27,6 +28,8 @@ from nnst.ledger import Job, Ledger
 from nnst.records import Receipt
 from workflows import fanout
 from workflows.fanout import FanoutSettings
+from workflows.fanout import cluster as cluster_
+from workflows.fanout.pool import Pool
 from workflows.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,9 +126,9 @@ def test_a_bounded_number_of_tasks_is_sent_ahead(
 
     slots = int(ray.cluster_resources()["CPU"])
     sent: list[int] = []
-    fill = fanout._Pool.fill
+    fill = Pool.fill
     monkeypatch.setattr(
-        fanout._Pool, "fill", lambda pool: (fill(pool), sent.append(len(pool.in_flight)))[0]
+        Pool, "fill", lambda pool: (fill(pool), sent.append(len(pool.in_flight)))[0]
     )
     settings = FanoutSettings(in_flight=3)
     with Progress("test", 60) as progress:
@@ -242,7 +245,7 @@ def test_a_worker_that_is_killed_is_tried_again_and_all_ends_well(tmp_path: Path
     fanout.fan_out(opened, dying, PLAIN, "test")
     assert opened.is_done()
     causes = [event["cause"] for event in attempts(tmp_path / "out") if "cause" in event]
-    assert set(causes) == {"WorkerCrashedError"}
+    assert set(causes) == {"worker crashed"}
     undisturbed = book(tmp_path / "undisturbed", 6)
     fanout.fan_out(undisturbed, shard_work(undisturbed), PLAIN, "test")
     assert tables(tmp_path / "out") == tables(tmp_path / "undisturbed")
@@ -266,6 +269,120 @@ def test_a_shard_that_kills_every_worker_is_given_up_after_a_bounded_number(
     assert sorted(opened.receipts()) == [0, 2]
 
 
+def test_a_shard_that_wants_memory_is_done_again_with_more_of_it_and_smaller_batches(
+    tmp_path: Path,
+) -> None:
+    opened = book(tmp_path / "out", 3)
+    work, marks = shard_work(opened), tmp_path / "marks"
+
+    def hungry(shard: int, rows: pa.Table) -> Receipt:
+        from workflows.fanout import care
+
+        taken, tries = care.current(), count_try(marks, shard)
+        assert (taken.split, taken.memory >> 30) == {1: (1, 0), 2: (2, 2), 3: (4, 4)}[tries]
+        if shard == 1 and tries < 3:
+            raise MemoryError("of one batch")
+        return work(shard, rows)
+
+    fanout.fan_out(opened, hungry, PLAIN, "test")
+    assert opened.is_done()
+    ends = [event["cause"] for event in attempts(tmp_path / "out") if "cause" in event]
+    assert ends == ["out of memory"] * 2
+
+
+def test_more_memory_than_a_node_has_is_not_waited_for() -> None:
+    def work(shard: int, rows: pa.Table) -> int:
+        return shard
+
+    settings = FanoutSettings(memory=1e6)  # a petabyte
+    with Progress("test", 1) as progress:
+        assert list(fanout.run_tasks(work, tasks(1), settings, progress)) == [(0, 0)]
+
+
+# --- What is slow
+
+
+def wait_until(path: Path) -> None:
+    """Return when there is the file, or after a minute: no worker outlives a test for long."""
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
+def test_a_straggler_has_a_twin_and_is_not_waited_for(tmp_path: Path) -> None:
+    opened, over = book(tmp_path / "out", 8), tmp_path / "over"
+    work, marks = shard_work(opened), tmp_path / "marks"
+
+    def slow(shard: int, rows: pa.Table) -> Receipt:
+        if count_try(marks, shard) == 1 and shard == 5:
+            wait_until(over)
+        return work(shard, rows)
+
+    try:
+        fanout.fan_out(opened, slow, FanoutSettings(twin=1.0), "test")
+        assert opened.is_done()  # while the first attempt still waits
+    finally:
+        over.touch()
+    twins = [event["shard"] for event in attempts(tmp_path / "out") if "twin" in event]
+    assert twins == [5]
+    tried = sorted(path.name for path in (tmp_path / "marks").iterdir())
+    assert tried == ["0-0", "1-0", "2-0", "3-0", "4-0", "5-0", "5-1", "6-0", "7-0"]
+    undisturbed = book(tmp_path / "undisturbed", 8)
+    fanout.fan_out(undisturbed, shard_work(undisturbed), PLAIN, "test")
+    assert tables(tmp_path / "out") == tables(tmp_path / "undisturbed")
+
+
+def late_and_other(out: Path, other: bool) -> fanout.ShardWork:
+    """The work, of which shard 5 is done twice, the first attempt last, and maybe differently."""
+    opened = book(out, 8)
+    work, marks = shard_work(opened), out / "attempts" / "marks"
+
+    def twice(shard: int, rows: pa.Table) -> Receipt:
+        tries = count_try(marks, shard)
+        if shard == 5 and tries == 1:
+            wait_until(marks / "5-1")  # the twin has begun
+            time.sleep(1)
+            if other:
+                rows = rows.set_column(0, "image", pa.array(["another", "row"]))
+        receipt = work(shard, rows)
+        if shard == 7:  # there is still work when the late one comes
+            wait_until(marks / "5-1")
+            time.sleep(4)
+        return receipt
+
+    return twice
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["the same", "another"])
+def test_the_first_of_two_results_stands_and_a_second_one_has_to_be_the_same(
+    other: bool, tmp_path: Path
+) -> None:
+    out, settings = tmp_path / "out", FanoutSettings(twin=1.0, cpus=0.5)
+    opened, work = book(out, 8), late_and_other(out, other)
+    if other:
+        with pytest.raises(JobFailed, match=r"shard 5 .* came out differently a second time"):
+            fanout.fan_out(opened, work, settings, "test")
+    else:
+        fanout.fan_out(opened, work, settings, "test")
+        assert opened.is_done()
+    (part,) = opened.receipts()[5].files
+    rows = pq.read_table(out / "images" / part.name)
+    assert rows["image"].to_pylist() == ["5-0.jpg", "5-1.jpg"]
+
+
+def test_no_twin_is_started_before_it_is_time(tmp_path: Path) -> None:
+    opened = book(tmp_path / "out", 8)
+    work, marks = shard_work(opened), tmp_path / "marks"
+
+    def slow(shard: int, rows: pa.Table) -> Receipt:
+        count_try(marks, shard)
+        time.sleep(2.5 if shard == 5 else 0)
+        return work(shard, rows)
+
+    fanout.fan_out(opened, slow, PLAIN, "test")
+    assert len(list(marks.iterdir())) == 8
+
+
 # --- What is refused
 
 
@@ -283,7 +400,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(settings: FanoutSettings, 
         list(fanout.run_tasks(lambda n, rows: n, tasks(1), settings, progress))
 
 
-@pytest.mark.parametrize("name", fanout._UNSAFE)
+@pytest.mark.parametrize("name", cluster_.UNSAFE)
 def test_settings_that_let_data_run_code_are_refused(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,7 +414,7 @@ def test_the_doors_that_are_refused_are_those_of_this_ray() -> None:
     import ray
 
     text = "".join(path.read_text() for path in (Path(ray.__file__).parent / "data").rglob("*.py"))
-    assert [name for name in fanout._UNSAFE if name not in text] == []
+    assert [name for name in cluster_.UNSAFE if name not in text] == []
 
 
 def test_a_cluster_that_is_not_there_is_told_in_one_line(tmp_path: Path) -> None:
@@ -338,7 +455,7 @@ def test_more_bad_pictures_than_allowed_is_an_error_after_the_work(
     if bad == 6:
         assert str(found) == (
             "6 of 100 pictures could not be used (empty 1, truncated 5), more than 5%; all else is "
-            "done and written; look at them, or allow more with --set fanout.max_bad=1"
+            "done and written; look at them, or allow more with --max-bad 1"
         )
 
 

@@ -45,7 +45,7 @@ FLOORS = (
 )
 NOT_IN_NNST = ("ray", "mlflow", "workflows", "argparse", "rich")  # where and how, not what
 ONLY_IN = {
-    "ray": ("workflows/fanout.py", "workflows/trainer.py"),  # tasks; Ray Train
+    "ray": ("workflows/fanout/", "workflows/trainer.py"),  # tasks; Ray Train
     "mlflow": ("workflows/tracking.py", "workflows/tracking/"),
 }
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "lib"}
@@ -197,6 +197,75 @@ def test_verbs_meet_through_files_and_never_import_each_other() -> None:
         for name in sorted(imports_in(path))
         for verb in names
         if within(name, verb)
+    ]
+    assert found == []
+
+
+# --- One way to fan out: shard functions, the ledger, the fan-out, and nothing beside
+
+COMMITS = {"commit", "succeed"}  # of a ledger
+# The demo's set of scenes is drawn by one process, and is a ledger without shards.
+MAY_COMMIT = ("workflows/fanout/", "workflows/demo.py")
+OTHER_WAYS = ("multiprocessing", "concurrent.futures", "joblib", "subprocess.Popen", "os.fork")
+
+
+def called_in(path: Path) -> set[str]:
+    """The last word of every call of a file: `commit` of `ledger.commit(receipt)`."""
+    calls = [node.func for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+    named = [each.attr for each in calls if isinstance(each, ast.Attribute)]
+    return {*named, *(each.id for each in calls if isinstance(each, ast.Name))}
+
+
+def shard_functions(path: Path) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    return [each for each in functions_of(path) if each.name.endswith("_shard")]
+
+
+def test_only_the_fan_out_commits_what_shards_come_to() -> None:
+    files = sources("workflows")
+    found = [name_of(path) for path in files if COMMITS & called_in(path)]
+    assert [name for name in found if not name.startswith(MAY_COMMIT)] == []
+    assert "workflows/fanout/fanning.py" in found  # the reader of calls does see them
+
+
+def test_every_function_of_a_shard_is_plain_and_handed_to_the_fan_out() -> None:
+    """It is named where `fan_out` or `run_tasks` is called, in a verb or in what verbs share."""
+    names = {each.name: path for path in sources("workflows") for each in shard_functions(path)}
+    assert names.keys() >= {"crop_shard", "scan_shard", "mine_shard"}
+    texts = [path for path in sources("workflows") if {"fan_out", "run_tasks"} & called_in(path)]
+    sent = {
+        node.id
+        for path in texts
+        for call in ast.walk(tree_of(path))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == "partial"
+        for node in call.args[:1]
+        if isinstance(node, ast.Name)
+    }
+    assert names.keys() <= sent
+    for name, path in names.items():
+        (function,) = (each for each in shard_functions(path) if each.name == name)
+        assert [arg.arg for arg in parameters_of(function)][1:] == ["shard", "inputs"], name
+
+
+def test_parts_are_written_by_functions_of_shards_alone() -> None:
+    found = {
+        f"{name_of(path)}: {function.name}"
+        for path in sources("workflows")
+        for function in functions_of(path)
+        if any(
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith("write_part")
+            for node in ast.walk(function)
+        )
+    }
+    assert [name for name in sorted(found) if not name.endswith("_shard")] == []
+    assert len(found) >= 3
+
+
+def test_no_verb_spreads_work_in_a_way_of_its_own() -> None:
+    found = [
+        f"{name_of(path)} imports {name}"
+        for path in sources("workflows")
+        for name in sorted(imports_in(path))
+        if any(within(name, other) for other in OTHER_WAYS)
     ]
     assert found == []
 

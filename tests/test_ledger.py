@@ -486,6 +486,61 @@ def test_a_differing_result_replaces_one_whose_parts_are_lost(out: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("shard", "count", "told"),
+    [
+        (0, 3, r"shard 0 accounts for 3 of 4 inputs \(no rows\)"),
+        (0, 5, "shard 0 accounts for 5 of 4 inputs"),
+        (4, 0, "shard 4 accounts for 0 of 0 inputs"),  # which nobody planned
+    ],
+)
+def test_a_receipt_that_does_not_account_for_every_input_is_refused(
+    shard: int, count: int, told: str, out: str
+) -> None:
+    ledger = Ledger.create(out, job())
+    with pytest.raises(JobFailed, match=told):
+        ledger.commit(Receipt(shard, count, count, 0, (), ledger.fingerprint))
+    assert ledger.receipts() == {}
+
+
+def test_a_receipt_whose_table_has_other_rows_than_inputs_is_refused(out: str) -> None:
+    ledger = Ledger.create(out, job())
+    receipt = work(ledger, 0)
+    short = write_part(out, "images", 0, rows_of(inputs(3))["images"])
+    with pytest.raises(JobFailed, match=r"accounts for 4 of 4 inputs \(3 rows of images\)"):
+        ledger.commit(dataclasses.replace(receipt, files=(short, receipt.files[1])))
+    ledger.commit(receipt)  # its detections may be as many as they are
+
+
+@pytest.mark.parametrize("change", [b"", b"\0"], ids=["cut short", "a byte more"])
+def test_a_part_of_another_size_counts_as_not_there(change: bytes, out: str) -> None:
+    """As a copy leaves it that was interrupted."""
+    ledger = Ledger.create(out, job())
+    for shard in range(4):
+        ledger.commit(work(ledger, shard))
+    path = part_paths(ledger, 2)[1]
+    data = storage.read(path)
+    storage.put(path, data + change if change else data[:-1])
+    assert list(ledger.receipts()) == [0, 1, 3]
+    work_on_what_is_missing(ledger)
+    assert storage.read(path) == data
+
+
+def test_a_part_that_was_changed_is_told_and_not_read(out: str) -> None:
+    ledger = Ledger.create(out, job())
+    work_on_what_is_missing(ledger)
+    path = part_paths(ledger, 1)[0]
+    data = storage.read(path)
+    storage.put(path, data[:60] + bytes([data[60] ^ 1]) + data[61:])
+    with pytest.raises(InputError, match=r"images/part-00001.* is not what was written"):
+        ledger.read("images")
+    assert len(ledger.read("detections")) == len(rows_of(job().inputs)["detections"])
+    for each in (path, storage.join(out, "_SUCCESS")):  # the remedy
+        storage.remove(each)
+    work_on_what_is_missing(ledger)
+    assert ledger.read("images").equals(rows_of(job().inputs)["images"])
+
+
+@pytest.mark.parametrize(
     "counts",
     [
         {0: 4, 1: 3, 2: 1},  # a shard is missing
@@ -496,9 +551,12 @@ def test_a_differing_result_replaces_one_whose_parts_are_lost(out: str) -> None:
     ],
 )
 def test_success_needs_every_row_of_every_shard(out: str, counts: dict[int, int]) -> None:
+    """Whoever has written the receipts, and however."""
     ledger = Ledger.create(out, job())
     for shard, count in counts.items():
-        ledger.commit(Receipt(shard, count, count, 0, (), ledger.fingerprint))
+        receipt = Receipt(shard, count, count, 0, (), ledger.fingerprint)
+        path = storage.join(out, "receipts", f"{shard:05}.json")
+        storage.put(path, storage.to_json(dataclasses.asdict(receipt)))
     with pytest.raises(JobFailed, match=f"accounts for {sum(counts.values())} of 10 inputs"):
         ledger.succeed()
     assert not ledger.is_done()

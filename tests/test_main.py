@@ -33,10 +33,10 @@ HEAVY = ("torch", "ray", "mlflow")
 SHARED = "--config --dry-run --fresh --help --json --set"
 FLAGS = {  # held here, so that a new flag is a decision: most settings are for --set
     "demo": "--out",
-    "crop": "--background --negative-label --out --window",
+    "crop": "--background --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
-    "mine": "--min-width --model --out",
-    "scan": "--min-width --model --out --since",
+    "mine": "--max-bad --min-width --model --out",
+    "scan": "--max-bad --min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
     "bench": "--min-width --model --threads",
     "report": "--threshold --thumbnails",
@@ -111,7 +111,8 @@ def test_help_of_a_verb_teaches_it(verb: str, capsys: pytest.CaptureFixture[str]
     assert command.summary.count(". ") == 0
     assert command.summary.endswith(".")
     for key in settings_of(config_class(verb)):
-        assert f"  {key} " in text or f"--{key.replace('_', '-')} " in text or key.upper() in text
+        flag = f"--{key.rpartition('.')[2].replace('_', '-')} "
+        assert f"  {key} " in text or flag in text or key.upper() in text
 
 
 def settings_of(cls: type) -> list[str]:
@@ -262,6 +263,10 @@ WRONG = {
     "bad share of the fan-out": (
         ["crop", "t.xml", "--out", "o", "--set", "fanout.max_bad=5"],
         "max_bad must be in [0, 1], got 5.0",
+    ),
+    "bad share by its flag": (
+        ["crop", "t.xml", "--out", "o", "--max-bad", "a few"],
+        "max_bad in fanout cannot be 'a few'; it takes a finite number",
     ),
     "fewer than no CPUs": (
         ["crop", "t.xml", "--out", "o", "--set", "fanout.cpus=-1"],
@@ -420,6 +425,15 @@ def test_a_flag_wins_over_set_and_set_over_the_file(
     assert options == Options(dry_run=False, fresh=False)
 
 
+def test_a_flag_of_a_group_wins_too_and_leaves_the_rest_of_its_group(
+    taken: list[tuple[Any, Options]],
+) -> None:
+    words = ["scan", "photos", "--model", "m/", "--out", "o", "--max-bad", "0.5"]
+    assert main([*words, "--set", "fanout.max_bad=0.1", "--set", "fanout.cpus=2"]) == 0
+    fanout = taken[0][0].fanout
+    assert (fanout.max_bad, fanout.cpus, fanout.in_flight) == (0.5, 2.0, 2)
+
+
 def test_a_file_may_hold_all_that_a_verb_needs(
     taken: list[tuple[Any, Options]], tmp_path: Path
 ) -> None:
@@ -560,7 +574,8 @@ def test_dispatch_hands_settings_and_options_on(taken: list[tuple[Any, Options]]
 
 def test_the_names_in_the_table_are_settings_of_the_verbs() -> None:
     for verb, command in commands.COMMANDS.items():
-        names = {name.partition(".")[0] for name in settings_of(config_class(verb))}
+        every = settings_of(config_class(verb))
+        names = {*every, *(name.partition(".")[0] for name in every)}
         arguments = {word.removesuffix("...") for word in command.positional}
         assert arguments | set(command.flags) <= names, verb
     assert command_line.EXIT_INTERRUPTED == 130

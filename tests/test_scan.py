@@ -168,10 +168,10 @@ def test_more_bad_pictures_than_allowed_is_exit_code_3_with_everything_written(
     assert done.err.endswith(  # after progress, where the machine is slow
         "nnst: 5 of 16 pictures could not be used (empty 1, not_an_image 1, truncated 1, "
         "unsupported_format 2), more than 5%; all else is done and written; look at them, or allow "
-        "more with --set fanout.max_bad=1\n"
+        "more with --max-bad 1\n"
     )
     words = ("--model", mark_model, "--out", book.out, "--set", "shard_images=3")
-    again = nnst("scan", mixed, *words, "--set", "fanout.max_bad=0.5")
+    again = nnst("scan", mixed, *words, "--max-bad", "0.5")
     assert (again.code, again.err) == (0, "")
     for reason, count in done.document["bad"].items():
         assert f"{count:>8} could not be looked at: {records.REASONS[reason]}" in again.out

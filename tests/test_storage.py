@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import random
 import signal
@@ -22,6 +24,7 @@ from hypothesis import strategies as st
 
 from nnst import storage
 from nnst.errors import InputError
+from tests import flaky_store
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = settings(max_examples=60, deadline=None)
@@ -105,6 +108,15 @@ def test_names_are_sorted_and_not_those_below(folder: str) -> None:
     for name in ("b", "a", "c/d", ".hidden", ".put-0123"):
         storage.put(storage.join(folder, name), b"x")
     assert storage.names(folder) == ["a", "b", "c"]
+
+
+def test_sizes_are_those_of_the_files_directly_in_a_folder(folder: str) -> None:
+    for name, data in {"b": b"12", "a": b"", ".put-1": b"half", "below/c": b"123"}.items():
+        storage.put(storage.join(folder, *name.split("/")), data)
+    assert storage.sizes(folder) == {"a": 0, "b": 2}
+    assert list(storage.sizes(folder)) == ["a", "b"]
+    assert storage.sizes(storage.join(folder, "nothing")) == {}
+    assert storage.sizes(storage.join(folder, "b")) == {}
 
 
 def test_neither_a_file_nor_nothing_has_names(folder: str) -> None:
@@ -448,3 +460,113 @@ def test_sha256_is_the_published_one() -> None:
     assert storage.sha256(b"abc") == (
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
+
+
+# --- A store that fails now and then
+
+
+@pytest.fixture
+def flaky(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A folder of a store whose faults the tests choose, without pauses between tries."""
+    monkeypatch.setattr(storage.store, "PATIENCE", storage.store.Patience(pause=0.0))
+    where = f"flaky://{uuid.uuid4().hex}"
+    with flaky_store.faults(0, 0):
+        yield where
+        storage.remove(where)
+
+
+def test_a_store_that_fails_and_lies_holds_what_was_put(flaky: str) -> None:
+    """Of 100 requests 8 fail, and of the rest 4 are done and said to have failed."""
+    contents = {f"{number:03}": os.urandom(number) for number in range(300)}
+    with flaky_store.faults(0.08, 0.04, seed=1) as faults:
+        for number, (name, data) in enumerate(contents.items()):
+            if number % 2:
+                storage.put(storage.join(flaky, name), data)
+            else:
+                assert storage.put_new(storage.join(flaky, name), data)
+                assert not storage.put_new(storage.join(flaky, name), b"later")
+        assert storage.names(flaky) == sorted(contents)
+        assert [entry.name for entry in storage.walk(flaky)] == sorted(contents)
+        for name, data in contents.items():
+            assert storage.size(storage.join(flaky, name)) == len(data)
+            assert storage.read(storage.join(flaky, name)) == data
+            with storage.open_stream(storage.join(flaky, name)) as stream:
+                stream.seek(len(data) // 2)
+                assert stream.read() == data[len(data) // 2 :]
+        for name in contents:
+            storage.remove(storage.join(flaky, name))
+        assert not storage.exists(flaky)
+    assert faults.failed > 100
+    assert faults.lied > 20
+
+
+def test_what_fails_to_the_end_is_a_fault_of_the_connection_and_names_the_file(flaky: str) -> None:
+    path = storage.join(flaky, "file")
+    for request in (
+        lambda: storage.read(path),
+        lambda: storage.open_stream(path),
+        lambda: storage.put(path, b""),
+        lambda: storage.put_new(path, b""),
+        lambda: storage.names(flaky),
+        lambda: list(storage.walk(flaky)),
+        lambda: storage.remove(path),
+        lambda: storage.exists(path),
+        lambda: storage.is_folder(path),
+        lambda: storage.size(path),
+    ):
+        with (
+            flaky_store.faults(1, 0) as faults,
+            pytest.raises(ConnectionError, match=rf"answer for {flaky}.* \(tried 5 times\)"),
+        ):
+            request()
+        assert faults.requests == 5
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (OSError(errno.EIO, ""), True),
+        (TimeoutError(), True),
+        (ConnectionResetError(), True),
+        (flaky_store.TooManyRequests(), True),
+        (OSError("a store's own words, without a number"), True),
+        (FileNotFoundError(), False),
+        (FileExistsError(), False),
+        (PermissionError(), False),
+        (IsADirectoryError(), False),
+        (OSError(errno.ENOSPC, ""), False),  # more tries make no more space
+        (ValueError(), False),
+        (KeyError("a fault of ours"), False),
+    ],
+)
+def test_only_what_may_be_over_soon_is_tried_again(
+    error: Exception, passing: bool, flaky: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert storage.store.is_passing(error) == passing
+    monkeypatch.setattr(flaky_store, "FAULTS", (lambda: error,))
+    with flaky_store.faults(1, 0) as faults, pytest.raises(Exception):  # noqa: B017 PT011
+        storage.read(flaky)
+    assert faults.requests == (5 if passing else 1)
+
+
+def test_pauses_between_tries_grow_and_differ(flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage.store, "PATIENCE", storage.store.Patience())
+    for _ in range(3):
+        slept: list[float] = []
+        monkeypatch.setattr(time, "sleep", slept.append)
+        with flaky_store.faults(1, 0), pytest.raises(ConnectionError):
+            storage.read(flaky)
+        assert len(slept) == 4
+        for pause, usual in zip(slept, (0.5, 1, 2, 4), strict=True):
+            assert usual / 2 <= pause <= usual * 1.5
+
+
+def test_somebody_elses_file_is_not_taken_for_ones_own_after_a_lie(flaky: str) -> None:
+    path = storage.join(flaky, "file")
+    storage.put(path, b"theirs")
+    with flaky_store.faults(0.5, 0.2, seed=3) as faults:
+        for _ in range(50):
+            with contextlib.suppress(ConnectionError):
+                assert storage.put_new(path, b"ours") is False
+    assert faults.failed > 20
+    assert storage.read(path) == b"theirs"

@@ -85,7 +85,9 @@ def _values(parsed: dict[str, Any]) -> dict[str, Any]:
     """Settings by precedence: file, then --set, then the flags that were given."""
     file, assignments = parsed.pop("config"), parsed.pop("set")
     values = config.override(config.read(file) if file else {}, assignments)
-    return values | {name: value for name, value in parsed.items() if value not in (None, [])}
+    given = {name: value for name, value in parsed.items() if value not in (None, [])}
+    grouped = [f"{name}={given.pop(name)}" for name in list(given) if "." in name]
+    return config.override(values, grouped) | given
 
 
 def _check_given(verb: str, values: Mapping[str, Any]) -> None:
@@ -106,7 +108,8 @@ def _is_required(field: dataclasses.Field[Any]) -> bool:
 
 
 def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    """`--max-bad` of `fanout.max_bad`."""
+    return f"--{name.rpartition('.')[2].replace('_', '-')}"
 
 
 def _print(text: str) -> None:
@@ -150,7 +153,6 @@ def _parser(verb: str, command: Command) -> _Parser:
         epilog=_epilog(command, fields),
         allow_abbrev=False,
     )
-    hints = typing.get_type_hints(cls)
     for word in command.positional:
         name = word.removesuffix("...")
         text = fields[name].metadata["help"].replace("%", "%%")
@@ -158,7 +160,7 @@ def _parser(verb: str, command: Command) -> _Parser:
         nargs = "*" if word.endswith("...") else "?"
         parser.add_argument(name, metavar=name.upper(), help=text, nargs=nargs)
     for name in command.flags:
-        _add_flag(parser, fields[name], hints[name])
+        _add_flag(parser, name, *_field(cls, name))
     _add_common(parser)
     return parser
 
@@ -168,21 +170,28 @@ def _usage(verb: str, command: Command, fields: Mapping[str, dataclasses.Field[A
     for word in command.positional:
         optional = not _is_required(fields[word.removesuffix("...")])
         words.append(f"[{word.upper()}]" if optional else word.upper())
-    required = [name for name in command.flags if _is_required(fields[name])]
+    required = [name for name in command.flags if name in fields and _is_required(fields[name])]
     return " ".join([*words, *(f"{_flag(name)} {name.upper()}" for name in required), "[flags]"])
 
 
-def _add_flag(parser: _Parser, field: dataclasses.Field[Any], hint: Any) -> None:
-    flag = _flag(field.name)
+def _field(cls: type, name: str) -> tuple[dataclasses.Field[Any], Any]:
+    """The field of this name, or of `group.name` in a group, and its type."""
+    group, _, rest = name.partition(".")
+    (field,) = (each for each in dataclasses.fields(cls) if each.name == group)
+    hint = typing.get_type_hints(cls)[group]
+    return _field(hint, rest) if rest else (field, hint)
+
+
+def _add_flag(parser: _Parser, name: str, field: dataclasses.Field[Any], hint: Any) -> None:
+    flag = _flag(name)
     text = field.metadata["help"].replace("%", "%%")
     if field.default not in (dataclasses.MISSING, None, "", ()):
         text += f" (default {field.default})"
     if hint is bool:
-        parser.add_argument(flag, action="store_true", default=None, help=text)
-    elif typing.get_origin(hint) is tuple:
-        parser.add_argument(flag, action="append", metavar=field.name.upper(), help=text)
-    else:
-        parser.add_argument(flag, metavar=field.name.upper(), help=text)
+        parser.add_argument(flag, dest=name, action="store_true", default=None, help=text)
+        return
+    action = "append" if typing.get_origin(hint) is tuple else "store"
+    parser.add_argument(flag, dest=name, action=action, metavar=field.name.upper(), help=text)
 
 
 def _add_common(parser: _Parser) -> None:
@@ -198,13 +207,14 @@ def _add_common(parser: _Parser) -> None:
 
 def _epilog(command: Command, fields: Mapping[str, dataclasses.Field[Any]]) -> str:
     arguments = {word.removesuffix("...") for word in command.positional} | {*command.flags}
-    settings = [line for name in fields if name not in arguments for line in _lines(fields[name])]
+    every = {name: line for field in fields.values() for name, line in _lines(field)}
+    settings = [line for name, line in every.items() if name not in arguments]
     text = f"reads:   {command.reads}\nwrites:  {command.writes}\nexample: {command.example}"
     return text + ("\n\nsettings (--set KEY=VALUE):\n" + "\n".join(settings) if settings else "")
 
 
-def _lines(field: dataclasses.Field[Any], prefix: str = "") -> list[str]:
-    """Help of a setting, or of every setting of a group."""
+def _lines(field: dataclasses.Field[Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Name and help of a setting, or of every setting of a group."""
     factory = field.default_factory
     if factory is not dataclasses.MISSING and dataclasses.is_dataclass(factory):
         inner = dataclasses.fields(typing.cast(type, factory))
@@ -212,7 +222,8 @@ def _lines(field: dataclasses.Field[Any], prefix: str = "") -> list[str]:
     default = field.default
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) or "none"
-    return [f"  {prefix + field.name:<28} {field.metadata['help']} (default {default})"]
+    name = prefix + field.name
+    return [(name, f"  {name:<28} {field.metadata['help']} (default {default})")]
 
 
 if __name__ == "__main__":

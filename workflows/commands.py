@@ -16,8 +16,9 @@ from nnst.errors import NnstError
 class Command:
     """One verb: what it reads and writes, and which of its settings are arguments and flags.
 
-    `positional` and `flags` name fields of the verb's config dataclass; every other field is
-    reached with --set. A name in `positional` that ends in "..." takes several values.
+    `positional` and `flags` name fields of the verb's config dataclass (`fanout.max_bad` one of a
+    group, whose flag is --max-bad); every other field is reached with --set. A name in `positional`
+    that ends in "..." takes several values.
     """
 
     summary: str
@@ -59,7 +60,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a crop set: tables of crops and pictures, and look/, small pictures by label",
         example="nnst crop logos.xml --out work/crops",
         positional=("truth...",),
-        flags=("out", "window", "negative_label", "background"),
+        flags=("out", "window", "negative_label", "background", "fanout.max_bad"),
     ),
     "train": Command(
         summary="Train a detector on crop sets and register it as a version of NAME.",
@@ -84,7 +85,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a crop set of hard negatives",
         example="nnst mine photos --model pare --out work/hard",
         positional=("archive",),
-        flags=("model", "out", "min_width"),
+        flags=("model", "out", "min_width", "fanout.max_bad"),
     ),
     "scan": Command(
         summary="Look for the logo in every picture of an archive.",
@@ -92,7 +93,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a scan: one row a picture, one row a detection; an MLflow run",
         example="nnst scan photos --model pare --out work/scan",
         positional=("archive",),
-        flags=("model", "out", "min_width", "since"),
+        flags=("model", "out", "min_width", "since", "fanout.max_bad"),
     ),
     "evaluate": Command(
         summary="Measure a scan against truth: average precision, with intervals.",

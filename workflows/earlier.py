@@ -32,8 +32,9 @@ class EarlierScan:
                 whole["image_id"].to_pylist(), whole["status"].to_pylist(), strict=True
             )
         ]
-        self._images = whole.filter(pa.array(kept))
-        self._detections = book.read("detections")
+        # In one piece each: a row of a thousand parts would be looked for in all of them.
+        self._images = whole.filter(pa.array(kept)).combine_chunks()
+        self._detections = book.read("detections").combine_chunks()
         self._image_ids, self._image_rows = _sorted(self._images)
         self._found_ids, self._found_rows = _sorted(self._detections)
 
@@ -56,9 +57,13 @@ class EarlierScan:
         ]
 
 
-@lru_cache(maxsize=1)
 def earlier_scan(out: str) -> EarlierScan:
-    """The scan in a folder, read once for each worker process."""
+    """The scan in a folder, read once for each worker process, and anew if it is another one."""
+    return _read(out, Ledger.open(out, "scan").fingerprint)
+
+
+@lru_cache(maxsize=1)
+def _read(out: str, fingerprint: str) -> EarlierScan:
     return EarlierScan(out)
 
 

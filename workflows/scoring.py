@@ -13,6 +13,7 @@ from nnst import archive, images, ledger, records
 from nnst.errors import ImageError
 from nnst.records import Receipt
 from workflows.earlier import Row, earlier_scan
+from workflows.fanout import care
 
 if TYPE_CHECKING:
     from nnst.detector import Detector
@@ -61,10 +62,12 @@ def _looked_at(
     task: ScanTask, members: Iterable[archive.Member]
 ) -> Iterator[tuple[Row, list[Row]]]:
     """The row of each member and those of its detections, in order."""
-    from nnst.detector import batches
+    from nnst.detector import AT_ONCE, batches
 
     detector = _detector(task)
-    for some in batches(_read(task, members, detector.reduction)):
+    # Fewer at once where memory ran out before: a picture's rows do not depend on its company.
+    at_once = AT_ONCE // care.current().split
+    for some in batches(_read(task, members, detector.reduction), at_once):
         seen = [picture for _, picture in some if picture is not None]
         found = iter(detector.detect_pictures(seen))
         for (row, rows), picture in some:

@@ -87,14 +87,17 @@ def _as_stored(found: Detections, picture: Picture) -> Detections:
 
 
 def batches(
-    items: Iterable[tuple[Item, Picture | None]],
+    items: Iterable[tuple[Item, Picture | None]], at_once: int = AT_ONCE
 ) -> Iterator[list[tuple[Item, Picture | None]]]:
-    """Items in their order, in groups whose pictures are looked at together; None has no pixels."""
+    """Items in their order, in groups whose pictures are looked at together; None has no pixels.
+
+    A group has `at_once` pixels at most, or one larger picture.
+    """
     group: list[tuple[Item, Picture | None]] = []
     pixels = 0
     for item, picture in items:
         size = picture.pixels.shape[0] * picture.pixels.shape[1] if picture else 0
-        if group and pixels + size > AT_ONCE:
+        if group and pixels + size > at_once:
             yield group
             group, pixels = [], 0
         group.append((item, picture))

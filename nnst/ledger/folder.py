@@ -7,6 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
@@ -16,8 +17,8 @@ from nnst import storage
 from nnst.errors import InputError, JobFailed
 from nnst.ledger.parts import SCHEMAS, to_parquet
 from nnst.ledger.plans import FORMAT, Job, check_same, read_plan, refuse_foreign
-from nnst.ledger.receipts import receipt_from, rows_by_shard, totals_of
-from nnst.records import Receipt
+from nnst.ledger.receipts import check_conserved, receipt_from, rows_by_shard, totals_of
+from nnst.records import PartFile, Receipt
 
 _FLUSH_SECONDS = 5.0
 
@@ -29,6 +30,7 @@ class Ledger:
         self.out = out
         self.plan = plan
         self.fingerprint: str = plan["fingerprint"]
+        self._planned: dict[int, int] = {}  # rows by shard, read when first needed
         self._attempts = storage.join(out, "attempts", f"{secrets.token_hex(8)}.jsonl")
         self._events: list[str] = []
         self._flushed = time.monotonic()
@@ -123,14 +125,14 @@ class Ledger:
     def receipts(self) -> dict[int, Receipt]:
         """The shards that are done, by number: a receipt of this plan whose parts are all there."""
         found: dict[int, Receipt] = {}
-        present: dict[str, set[str]] = {}
+        present: dict[str, dict[str, int]] = {}  # name -> bytes
         for name in storage.names(storage.join(self.out, "receipts")):
             if not name.endswith(".json"):
                 continue
             receipt = receipt_from(storage.read_json(storage.join(self.out, "receipts", name)))
             for table in {file.table for file in receipt.files} - present.keys():
-                present[table] = set(storage.names(storage.join(self.out, table)))
-            whole = all(file.name in present[file.table] for file in receipt.files)
+                present[table] = storage.sizes(storage.join(self.out, table))
+            whole = all(present[file.table].get(file.name) == file.bytes for file in receipt.files)
             if whole and receipt.fingerprint == self.fingerprint:
                 found[receipt.shard] = receipt
         return dict(sorted(found.items()))
@@ -138,10 +140,12 @@ class Ledger:
     def commit(self, receipt: Receipt) -> None:
         """Make a shard's parts count. The first receipt of a shard stands.
 
-        Raises JobFailed when a second one differs: the same inputs gave other rows.
+        Raises JobFailed when it does not account for every input of the shard, and when a second
+        one differs: the same inputs gave other rows.
         """
         if receipt.fingerprint != self.fingerprint:
             raise JobFailed(f"shard {receipt.shard} was done for another plan than {self.out}'s")
+        check_conserved(receipt, self._rows_planned())
         path = storage.join(self.out, "receipts", f"{receipt.shard:05d}.json")
         document = storage.to_json(dataclasses.asdict(receipt))
         if not storage.put_new(path, document) and storage.read(path) != document:
@@ -156,7 +160,7 @@ class Ledger:
         """Commit the job and return its totals. Raises JobFailed when rows are missing."""
         receipts = list(self.receipts().values())
         totals = totals_of(receipts)
-        planned = rows_by_shard(self.inputs())
+        planned = self._rows_planned()
         if {receipt.shard: receipt.rows_in for receipt in receipts} != planned:
             raise JobFailed(
                 f"{self.out} accounts for {totals['rows_in']} of {sum(planned.values())} inputs",
@@ -178,8 +182,8 @@ class Ledger:
         """
         if not self.is_done():
             raise InputError(
-                f"{self.out} is not finished: {len(self.receipts())} of {self._shard_count()} "
-                "shards are done",
+                f"{self.out} is not finished: "
+                f"{len(self.receipts())} of {len(self._rows_planned())} shards are done",
                 "run the same command again; it does only what is missing",
             )
         receipts = list(self.receipts().values())
@@ -189,8 +193,7 @@ class Ledger:
         for receipt in receipts:
             for file in receipt.files:
                 if file.table == table:
-                    data = storage.read(storage.join(self.out, table, file.name))
-                    yield pq.read_table(pa.BufferReader(data), columns=columns)
+                    yield pq.read_table(pa.BufferReader(self._part(file)), columns=columns)
 
     def read(self, table: str, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows of a table, in the order of the plan."""
@@ -207,10 +210,25 @@ class Ledger:
             self.flush_notes()
 
     def flush_notes(self) -> None:
-        """Write the events kept so far."""
+        """Write the events kept so far. That this fails, on a full disk say, stops no job."""
         self._flushed = time.monotonic()
         if self._events:
-            storage.put(self._attempts, ("\n".join(self._events) + "\n").encode())
+            with suppress(OSError):
+                storage.put(self._attempts, ("\n".join(self._events) + "\n").encode())
 
-    def _shard_count(self) -> int:
-        return len(rows_by_shard(self.inputs()))
+    def _part(self, file: PartFile) -> bytes:
+        """The bytes of a part, which are those that were committed."""
+        path = storage.join(self.out, file.table, file.name)
+        data = storage.read(path)
+        if storage.sha256(data) != file.sha256:
+            what = f"{path} is not what was written: the disk or somebody has changed it"
+            raise InputError(
+                what, "remove it and _SUCCESS beside it, and run the same command again"
+            )
+        return data
+
+    def _rows_planned(self) -> dict[int, int]:
+        """How many inputs each shard has."""
+        if not self._planned:
+            self._planned = rows_by_shard(self.inputs())
+        return self._planned

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nnst import records, storage
+from nnst.errors import JobFailed
 from nnst.records import PartFile
 
 SCHEMAS: Mapping[str, pa.Schema] = {
@@ -27,6 +28,8 @@ def write_part(out: str, name: str, shard: int, rows: pa.Table) -> PartFile:
     Called by workers. Writing the same rows again changes nothing.
     """
     data = to_parquet(rows.cast(SCHEMAS[name]))
+    if pq.read_metadata(pa.BufferReader(data)).num_rows != rows.num_rows:  # before it is put
+        raise JobFailed(f"a part of {rows.num_rows} rows was encoded with another number of them")
     digest = storage.sha256(data)
     file = f"part-{shard:05d}-{digest[:12]}.parquet"
     storage.put(storage.join(out, name, file), data)

@@ -32,9 +32,11 @@ class Job:
     versions: Mapping[str, str] = field(default_factory=dict)  # of libraries and nnst
     source: str = ""  # where the inputs lie now
     notes: Mapping[str, Any] = field(default_factory=dict)  # run id, counts of skipped members
+    inputs_sha256: str = field(init=False)  # computed once: a million inputs take a second
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", self.inputs.cast(records.INPUTS))
+        object.__setattr__(self, "inputs_sha256", storage.sha256(to_parquet(self.inputs)))
         numbers = self.inputs["shard"].to_numpy()
         if (numbers[1:] < numbers[:-1]).any():
             raise ValueError("the inputs of a job must be in the order of their shards")
@@ -46,10 +48,7 @@ class Job:
             "settings": dict(self.settings),
             "model": dict(self.model),
             "versions": dict(self.versions),
-            "inputs": {
-                "rows": self.inputs.num_rows,
-                "sha256": storage.sha256(to_parquet(self.inputs)),
-            },
+            "inputs": {"rows": self.inputs.num_rows, "sha256": self.inputs_sha256},
         }
 
     def fingerprint(self) -> str:

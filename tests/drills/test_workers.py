@@ -1,8 +1,4 @@
-"""Fault drills: whatever dies, every picture ends in one row, and the rows are the same bytes.
-
-The set is a thousand small JPEGs made from a seed (the large form: `NNST_DRILL=10000 pytest -m
-drill`). The work reads and decodes, which is all that a fault of a picture or a worker needs.
-"""
+"""Fatal pictures, killed workers, drivers that meet: the rows are the same bytes."""
 
 from __future__ import annotations
 
@@ -12,88 +8,34 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
-from ray import cloudpickle
 
-from nnst import archive, images, ledger, records
-from nnst.errors import ImageError, JobBusy
-from nnst.ledger import Job, Ledger
+from nnst import records
+from nnst.errors import JobBusy
+from nnst.ledger import Ledger
 from nnst.records import Receipt
 from tests import fatal_decoder
+from tests.drills.ground import (
+    BROKEN,
+    FATAL,
+    LARGE,
+    PICTURES,
+    ROOT,
+    Work,
+    book,
+    reading,
+    rows_of,
+    tables,
+)
 from workflows import fanout
 from workflows.fanout import FanoutSettings
 
-ROOT = Path(__file__).resolve().parents[1]
-PICTURES = int(os.environ.get("NNST_DRILL", "1000"))
-SHARD = 32
-FATAL = {  # how many of each size, and what becomes of them
-    fatal_decoder.CRASHES: (20, "decoder_crash"),
-    fatal_decoder.HANGS: (5, "decoder_timeout"),
-}
-BROKEN = 105  # cut short
+KILLS = 20 if LARGE else 8
 
 pytestmark = [pytest.mark.drill, pytest.mark.usefixtures("cluster")]
-
-Work = Callable[[int, pa.Table], Receipt]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def by_value() -> Iterator[None]:
-    """Functions of this file travel with their code."""
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    yield
-    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Small JPEGs, some of them cut short, some of a size that is fatal to the test's decoder."""
-    folder = tmp_path_factory.mktemp("drill")
-    rng, chosen = np.random.default_rng(0), random.Random(0)
-    special = [height for height, (count, _) in FATAL.items() for _ in range(count)]
-    special += [0] * BROKEN
-    places = chosen.sample(range(PICTURES), len(special))
-    kinds = dict(zip(places, special, strict=True))
-    for number in range(PICTURES):
-        kind = kinds.get(number)
-        hw = (kind, fatal_decoder.WIDTH) if kind else (48, 64)
-        data = images.encode_jpeg(rng.integers(0, 256, (*hw, 3), dtype=np.uint8))
-        (folder / f"{number:05}.jpg").write_bytes(data[:200] if kind == 0 else data)
-    return folder
-
-
-def book(out: Path, pictures: Path) -> Ledger:
-    plan = archive.plan(str(pictures), SHARD)
-    return Ledger.create(str(out), Job("scan", plan.inputs, {}, source=str(pictures)))
-
-
-def reading(opened: Ledger) -> Work:
-    """Decodes every picture of a shard, and writes a row for each."""
-    out, source, fingerprint = opened.out, opened.source, opened.fingerprint
-
-    def work(shard: int, rows: pa.Table) -> Receipt:
-        found, bad = [], {}
-        for member in archive.stream(source, rows):
-            assert member.data is not None
-            row = {"image": member.image, "image_id": images.content_hash(member.data)}
-            try:
-                header = images.decode(member.data).header
-                row |= {"width": header.width, "height": header.height, "status": records.OK}
-            except ImageError as error:
-                row["status"] = error.reason
-                bad[error.reason] = bad.get(error.reason, 0) + 1
-            found.append(row | {"detections": 0})
-        table = pa.Table.from_pylist(found, schema=records.IMAGES)
-        part = ledger.write_part(out, "images", shard, table)
-        count = sum(bad.values())
-        return Receipt(shard, len(found), len(found) - count, count, (part,), fingerprint, bad)
-
-    return work
 
 
 def with_fatal_decoder(work: Work) -> Work:
@@ -119,29 +61,6 @@ def with_fatal_decoder(work: Work) -> Work:
     return fatal
 
 
-def rows_of(opened: Ledger) -> dict[str, dict[str, object]]:
-    rows = opened.read("images").to_pylist()
-    found = {row["image"]: row for row in rows}
-    assert len(rows) == len(found) == PICTURES  # none lost, none twice
-    return found
-
-
-def tables(out: Path) -> dict[str, bytes]:
-    """Every file that counts, by its path."""
-    kept = ("plan", "images", "receipts", "_SUCCESS")
-    files = [path for path in sorted(out.rglob("[!.]*")) if path.is_file()]
-    inside = {path.relative_to(out).as_posix(): path.read_bytes() for path in files}
-    return {name: data for name, data in inside.items() if name.startswith(kept)}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    opened = book(out, pictures)
-    fanout.fan_out(opened, reading(opened), FanoutSettings(), "drill")
-    return out
-
-
 def test_poison_costs_its_own_rows_alone(pictures: Path, undisturbed: Path, tmp_path: Path) -> None:
     """Pictures that kill or hold up the decoder are rows with that reason; no other row changes."""
     opened = book(tmp_path / "out", pictures)
@@ -164,7 +83,7 @@ def test_poison_costs_its_own_rows_alone(pictures: Path, undisturbed: Path, tmp_
 
 
 def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """A busy worker is killed every second, eight times at least."""
+    """A busy worker is killed every second, eight times at least (the large form: twenty)."""
     opened = book(tmp_path / "out", pictures)
     work, marks = reading(opened), tmp_path / "busy"
     marks.mkdir()
@@ -186,7 +105,7 @@ def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_pa
         while not over.wait(1.0):
             busy = sorted(int(path.name) for path in marks.iterdir())
             alive = [pid for pid in busy if pid not in killed]
-            if alive and len(killed) < 10:
+            if alive and len(killed) < KILLS + 2:
                 killed.append(chosen.choice(alive))
                 os.kill(killed[-1], signal.SIGKILL)
 
@@ -197,7 +116,7 @@ def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_pa
     finally:
         over.set()
         killer.join()
-    assert len(killed) >= 8
+    assert len(killed) >= KILLS
     assert opened.is_done()
     assert tables(tmp_path / "out") == tables(undisturbed)
 

@@ -1,0 +1,48 @@
+"""Paths, local or remote (anything fsspec knows), and puts that are whole or not there at all.
+
+A path is remote when it has a scheme (`s3://...`); all else is a local path. `disk` knows the one
+kind, `store` the other and its moods, `files` which is which.
+"""
+
+from __future__ import annotations
+
+from nnst.storage.entries import Entry
+from nnst.storage.files import (
+    exists,
+    is_folder,
+    names,
+    open_stream,
+    put,
+    put_new,
+    read,
+    read_json,
+    remove,
+    sha256,
+    size,
+    sizes,
+    to_json,
+    walk,
+)
+from nnst.storage.paths import absolute, is_remote, join, safe_name
+
+__all__ = [
+    "Entry",
+    "absolute",
+    "exists",
+    "is_folder",
+    "is_remote",
+    "join",
+    "names",
+    "open_stream",
+    "put",
+    "put_new",
+    "read",
+    "read_json",
+    "remove",
+    "safe_name",
+    "sha256",
+    "size",
+    "sizes",
+    "to_json",
+    "walk",
+]

@@ -1,0 +1,35 @@
+"""Paths as text: local ones, and those of a store, which have a scheme (`s3://...`)."""
+
+from __future__ import annotations
+
+import os
+
+_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+
+Path = str | os.PathLike[str]
+
+
+def is_remote(path: Path) -> bool:
+    """Whether the path has a scheme, as `s3://bucket/key` has."""
+    return "://" in str(path)
+
+
+def absolute(path: Path) -> str:
+    """The path as it holds in every working directory; remote ones come back as they are."""
+    return str(path) if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def join(folder: Path, *parts: str) -> str:
+    """A path below a folder; `parts` are our own names, never names from outside."""
+    if is_remote(folder):
+        return "/".join([str(folder).rstrip("/"), *parts])
+    return os.path.join(folder, *parts)
+
+
+def safe_name(text: str, limit: int = 80) -> str:
+    """A file name made from any text: letters, digits, dot, underscore and hyphen; never hidden.
+
+    Two texts may give one name: it is for people to read. Identity comes from hashes.
+    """
+    name = "".join(char if char in _NAME_CHARACTERS else "_" for char in text)
+    return name.lstrip(".-")[:limit] or "_"
