@@ -97,10 +97,15 @@ class Run:
         """What is not recorded, or not yet, and why: lines for the verb to print."""
         return [store.shown(line) for line in self._outbox.problems]
 
-    def log_metrics(self, values: Mapping[str, float | None], step: int = 0) -> None:
-        """Record numbers; None and what is not finite is left out."""
+    def log_metrics(
+        self, values: Mapping[str, float | None], step: int = 0, at: int | None = None
+    ) -> None:
+        """Record numbers; None and what is not finite is left out.
+
+        `at` is when, in milliseconds: a number sent again with the same time stays one row.
+        """
         metric = store.mlflow().entities.Metric
-        now = int(time.time() * 1000)  # fixed here: the same number sent twice stays one row
+        now = int(time.time() * 1000) if at is None else at  # fixed here, as it may be sent twice
         numbers = {k: float(v) for k, v in values.items() if v is not None and math.isfinite(v)}
         self._batch("metrics", [metric(_key(k), v, now, step) for k, v in numbers.items()])
 
