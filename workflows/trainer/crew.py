@@ -15,12 +15,14 @@ from workflows import fanout
 
 if TYPE_CHECKING:
     from ray.train import RunConfig, UserCallback
+    from ray.train.torch import TorchConfig
 
 _STARTS = 4  # times that workers are tried to be started
 _PREEMPTIONS = 20  # of a cluster's nodes; each costs at most an epoch
 # Ray's controller asks its workers how they are, every two seconds by default. Until it asks, the
 # end of training goes unnoticed.
 _HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+_GOODBYE = ("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "5")
 # What no second attempt would change. Else a RuntimeError may be a peer that is gone, or a GPU.
 _FAULTS_OF_CODE = (
     *(ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, NameError),
@@ -103,6 +105,14 @@ def default_gpus() -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
+def torch_config(crew: Crew) -> TorchConfig:
+    """How ranks talk, and how long one waits for another."""
+    from ray.train.torch import TorchConfig
+
+    backend = "nccl" if crew.gpus_per_worker else "gloo"
+    return TorchConfig(backend=backend, timeout_s=max(1, int(crew.settings.stall)))
+
+
 def run_config(attempts: str, settings: TrainerSettings) -> RunConfig:
     """Finite limits; a name of its own, as Ray goes on with an old run of the same name."""
     from ray.train import FailureConfig, RunConfig
@@ -129,6 +139,8 @@ def _stop_at_faults() -> UserCallback:
         def after_exception(
             self, run_context: Any, worker_exceptions: dict[int, Exception]
         ) -> None:
+            # In the controller, which now ends the others: one that stands still never says bye.
+            os.environ.setdefault(*_GOODBYE)
             for error in worker_exceptions.values():
                 if isinstance(error, _FAULTS_OF_CODE):
                     raise error  # what a callback raises, Ray does not try again

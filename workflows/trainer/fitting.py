@@ -26,7 +26,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     """
     import ray.train
     from ray.train import ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     from nnst.training import checkpoints
 
@@ -43,9 +43,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
                 num_workers=crew.workers, use_gpu=gpus > 0, resources_per_worker=resources
             ),
             run_config=crews.run_config(attempts, crew.settings),
-            torch_config=TorchConfig(
-                backend="nccl" if gpus else "gloo", timeout_s=max(1, int(crew.settings.stall))
-            ),
+            torch_config=crews.torch_config(crew),
         )
         try:
             trainer.fit()
