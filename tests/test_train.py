@@ -167,6 +167,28 @@ def test_the_same_command_again_is_a_new_version_and_killed_on_the_way_ends_with
     assert first.tags["digest"] == second.tags["digest"]
 
 
+def test_an_interrupted_training_says_so_and_its_run_is_killed(
+    start_driver: Callable[..., subprocess.Popen[str]],
+    client: MlflowClient,
+    crop_set: Path,
+    train_flags: tuple[str, ...],
+    workplace: Path,
+) -> None:
+    words = ("train", crop_set, "--name", "interrupted", *train_flags, "--epochs", "200")
+    process = start_driver(*words)
+    training = workplace / "mlruns" / "training"
+    while not list(training.glob("interrupted-*/fit/checkpoints/*/DONE.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in err
+    experiment = client.get_experiment_by_name("interrupted")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+
+
 # --- Background
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
+from collections.abc import Callable
 
 from nnst import storage
 from nnst.errors import JobFailed
@@ -46,7 +48,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
             torch_config=crews.torch_config(crew),
         )
         try:
-            trainer.fit()
+            _interruptible(trainer.fit)
         except ray.train.TrainingFailedError as error:
             raise crews.failure(error, crew) from error
         finally:
@@ -57,6 +59,23 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
         raise JobFailed("the last checkpoint is broken", "run the same command again to go on")
     final = checkpoints.read(place, task.epochs, position)
     return Fitted(final.network, final.history, read_notes(task.folder))
+
+
+def _interruptible(work: Callable[[], object]) -> None:
+    """Do the work in a thread of its own: in the main one Ray takes ctrl-C for itself."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
 
 
 def _quieten() -> None:
