@@ -184,7 +184,8 @@ def _log(
     from workflows import plots, tracking
 
     try:
-        with tracking.resume(book.notes["run_id"]) as run:
+        notes = book.notes
+        with tracking.resume(notes["run_id"], notes.get("run_mark", "")) as run:
             run.log_metrics(summary.metrics(whole))
             run.log_metrics(summary.metrics(held_out, "held_out_") if held_out else {})
             run.log_bytes("evaluation.json", storage.to_json(document))

@@ -14,6 +14,7 @@ from workflows.commands import Options, Outcome
 from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
+from workflows.tracking import TrackingSettings
 from workflows.trainer import Crew, TrainerSettings
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class TrainConfig:
     training: TrainingSettings = group(TrainingSettings)
     cascade: CascadeSettings = group(CascadeSettings)
     trainer: TrainerSettings = group(TrainerSettings)
+    tracking: TrackingSettings = group(TrackingSettings)
     fanout: FanoutSettings = group(FanoutSettings)
 
     def __post_init__(self) -> None:
@@ -171,15 +173,19 @@ def _run_of(folder: str, settings: TrainConfig, data: TrainingData) -> Run:
     from workflows import tracking
 
     path = storage.join(folder, "run.json")
-    if storage.exists(path):
-        return tracking.resume(storage.read_json(path)["run_id"])
+    begun = storage.read_json(path) if storage.exists(path) else {"mark": tracking.new_mark()}
+    storage.put(path, storage.to_json(begun))  # before there is a run: none can be left alone
+    if begun.get("run_id"):
+        return tracking.resume(begun["run_id"], patience=settings.tracking)
     run = tracking.start(
         settings.name,
         f"train {settings.model}",
         params=config.to_dict(settings),
         tags={"verb": "train", "data_digest": data.digest},
+        mark=begun["mark"],
+        patience=settings.tracking,
     )
-    storage.put(path, storage.to_json({"run_id": run.run_id}))
+    storage.put(path, storage.to_json(begun | {"run_id": run.run_id}))
     for book in (*data.sets, *data.background):
         counts = {**book.totals()["tables"], "pictures_ok": book.totals()["rows_ok"]}
         kind = book.plan["identity"]["settings"]["kind"]
