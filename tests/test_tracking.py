@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +26,8 @@ from nnst import models
 from nnst.errors import InputError, TooManyBad
 from nnst.records import ModelSpec
 from workflows import provenance, tracking
+from workflows.tracking import TrackingSettings, store
+from workflows.tracking.opening import Maker
 from workflows.tracking.outbox import Outbox
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +131,15 @@ def register(folder: Path, name: str, seed: int) -> tuple[tracking.Run, str]:
 def recorded(run: tracking.Run) -> Any:
     """What MLflow holds of the run, read by a client of our own."""
     return MlflowClient(run.uri).get_run(run.run_id)
+
+
+def eventually(true: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    for _ in range(1000):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came to hold")
 
 
 def history(run: tracking.Run, key: str) -> list[tuple[int, float]]:
@@ -368,16 +380,93 @@ def test_a_server_that_dies_does_not_stop_the_job_and_misses_nothing(remote: Ser
     assert run.url.startswith(f"{remote.uri}/#/experiments/")
 
 
+def test_work_begins_while_the_server_is_away_and_the_run_is_made_when_it_answers(
+    remote: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote.stop()
+    patience = TrackingSettings(start=1)
+    with tracking.start("later", "train", params={"a": 1}, patience=patience) as run:
+        assert capsys.readouterr().err == (
+            f"nnst: MLflow at {remote.uri} does not answer; work goes on, and is recorded when it "
+            "does\n"
+        )
+        assert run.run_id == ""
+        assert run.url == f"not recorded yet: MLflow at {remote.uri} does not answer"
+        run.log_metrics({"loss": 1.0}, step=0)
+        eventually(lambda: run.problems)
+        remote.start()
+    assert run.problems == []
+    assert recorded(run).data.params == {"a": "1"}
+    assert history(run, "loss") == [(0, 1.0)]
+    (only,) = runs_of(run, "later")
+    assert only.info.run_id == run.run_id
+
+
+def test_a_server_that_never_comes_costs_no_more_than_the_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # discard: closed
+    started = time.monotonic()
+    patience = TrackingSettings(start=0.5, finish=1)
+    with tracking.start("never", "train", params={"a": 1}, patience=patience) as run:
+        run.log_metrics({"loss": 1.0})
+    assert time.monotonic() - started < 20
+    (problem,) = run.problems
+    assert re.match(r"\d record\(s\) wait for MLflow at http://127.0.0.1:9: ", problem)
+
+
+# A run is one, whatever becomes of answers and processes
+
+
+def runs_of(run: tracking.Run, experiment: str) -> list[Any]:
+    client = MlflowClient(run.uri)
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def test_a_mark_that_was_kept_finds_the_run_that_a_killed_process_made(here: Path) -> None:
+    mark = tracking.new_mark()
+    first = tracking.start("marked", "train", params={"a": 1}, mark=mark)
+    first.log_metrics({"loss": 1.0}, step=0, at=1000)
+    first.finish("FAILED")
+    with tracking.start("marked", "train", params={"a": 1}, mark=mark) as second:
+        second.log_metrics({"loss": 1.0, "other": 2.0}, step=0, at=1000)
+    assert second.run_id == first.run_id
+    assert second.problems == []
+    assert len(runs_of(first, "marked")) == 1
+    assert history(second, "loss") == [(0, 1.0)]  # the same again is no second row
+    third = tracking.resume("", mark)
+    third.finish()
+    assert third.run_id == first.run_id
+    with pytest.raises(InputError, match=r"run the command that was to record it again"):
+        tracking.resume("", "0" * 32)
+
+
+def test_an_answer_that_got_lost_makes_no_second_run(here: Path) -> None:
+    uri = tracking.tracking_uri()
+    maker = Maker(uri, "lost", "train", tracking.new_mark(), again=False)
+    client = store.connect(uri)
+    first = maker(client)  # and nobody heard of it
+    assert maker(client).info.run_id == first.info.run_id
+    other = Maker(uri, "lost", "train", tracking.new_mark(), again=False)
+    assert other(client).info.run_id != first.info.run_id
+
+
+def test_many_numbers_that_wait_go_together(here: Path) -> None:
+    with tracking.start("pare", "train", params={}) as run:
+        for step in range(2500):
+            run.log_metrics({"loss": step / 3}, step=step)
+    assert run.problems == []
+    assert history(run, "loss") == [(step, step / 3) for step in range(2500)]
+
+
+@pytest.mark.parametrize("wrong", ["start", "finish", "register"])
+def test_patience_below_zero_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        TrackingSettings(**{wrong: -1.0})
+
+
 # The outbox
-
-
-def eventually(true: Callable[[], object]) -> None:
-    """Wait until it holds."""
-    for _ in range(1000):
-        if true():
-            return
-        time.sleep(0.02)
-    raise AssertionError("it never came to hold")
 
 
 def refuse_values(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import posixpath
+import sys
 import tempfile
 import threading
 import time
@@ -94,7 +95,10 @@ class Run:
         self._outbox = Outbox(f"MLflow at {store.shown(uri)}", store.is_refusal)
 
     def open(self) -> None:
-        """Have the run made or found, and wait a little for it. Raises InputError."""
+        """Have the run made or found, and wait a little for it. Raises InputError.
+
+        Says on stderr where work begins without: an address may be mistyped.
+        """
         self._outbox.send("the run", self.connected)
         # The tables of a new database take seconds, but they do come.
         self._tried.wait(None if store.database_file(self.uri) else self.patience.start)
@@ -104,6 +108,9 @@ class Run:
             self._outbox.drain(0.0)
             with store.explained(self.uri):
                 raise error
+        if self._client is None:
+            where = f"MLflow at {store.shown(self.uri)} does not answer"
+            print(f"nnst: {where}; work goes on, and is recorded when it does", file=sys.stderr)
 
     def connected(self) -> Any:
         """The client, once the run is there. Raises what MLflow raises."""

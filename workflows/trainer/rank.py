@@ -25,7 +25,6 @@ def train(config: dict[str, Any]) -> None:
     import torch
     from ray.train.torch import get_device, prepare_model
 
-    from nnst.models import norms, pretrained
     from nnst.training import checkpoints, epochs
     from nnst.training.checkpoints import Checkpoint
     from nnst.training.lessons import Place
@@ -40,12 +39,7 @@ def train(config: dict[str, Any]) -> None:
     rank, size, device = context.get_world_rank(), context.get_world_size(), str(get_device())
     stores = read_stores(task.data, task.labels)
     taught, held_out = (_lesson(task, store) for store in (stores.train, stores.validation))
-    network = norms.learner(task.spec, task.seed)
-    if task.initial:
-        network.load_state_dict(read_weights(task.initial))
-    elif task.pretrained:
-        pretrained.begin(network)
-    network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = _learner(task).to(device, memory_format=torch.channels_last)
     optimiser = epochs.make_optimiser(network, task.settings)
     position = task.position(size)
     history = _restore(task, position, network, optimiser)
@@ -66,6 +60,18 @@ def train(config: dict[str, Any]) -> None:
             )
             checkpoints.write(task.checkpoints, state)
             write_history(task.folder, history)
+
+
+def _learner(task: FitTask) -> Any:
+    """The network as it begins."""
+    from nnst.models import norms, pretrained
+
+    network = norms.learner(task.spec, task.seed)
+    if task.initial:
+        network.load_state_dict(read_weights(task.initial))
+    elif task.pretrained:
+        pretrained.begin(network)
+    return network
 
 
 def _lesson(task: FitTask, store: CropStore) -> Lesson:
