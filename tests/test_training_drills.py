@@ -205,7 +205,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_workers_that_always_die_are_given_up(learn: Learn, tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match=r"training failed.*run the same command again"):
+    with pytest.raises(JobFailed, match=r"failed 2 times, the last as worker 0 died.*again"):
         learn(tmp_path, always_killed, TrainerSettings(failures=1))
     assert len(begun(tmp_path / "marks")) == 2
 

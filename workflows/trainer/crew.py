@@ -29,6 +29,11 @@ _FAULTS_OF_CODE = (
     *(NotImplementedError, TypeError, ValueError, NnstError),
 )
 
+_FATES = {
+    "WorkerHealthCheckFailedError": "died (killed, crashed or out of memory)",
+    "WorkerHealthCheckTimeoutError": "gave no sign of life",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TrainerSettings:
@@ -66,7 +71,9 @@ def world_size(workers: int, gpus_per_worker: float) -> int:
     cluster = ray.cluster_resources()
     if workers == 0:
         gpus = cluster.get("GPU", 0)
-        workers = int(gpus / gpus_per_worker) if gpus_per_worker else min(4, int(cluster["CPU"]))
+        workers = (
+            int(gpus / gpus_per_worker) if gpus_per_worker else min(4, int(cluster.get("CPU", 0)))
+        )
         workers = max(1, workers)
     for name, wanted in (("CPU", workers), ("GPU", workers * gpus_per_worker)):
         if wanted > cluster.get(name, 0):
@@ -168,26 +175,35 @@ def variables(settings: TrainerSettings) -> Iterator[None]:
 
 def failure(error: Exception, crew: Crew) -> NnstError:
     """What a person is told when training failed."""
-    import ray
-
     cause = getattr(error, "controller_failure", None)
     again = "run the same command again to go on"
     if isinstance(cause, NnstError):
         return cause
     if type(cause).__name__ == "WorkerGroupStartupTimeoutError":
-        there, free = ray.cluster_resources(), ray.available_resources()
-        wanted = {"CPU": crew.workers, "GPU": crew.workers * crew.gpus_per_worker}
-        lines = [
-            f"{count:g} {name}s wanted, {there.get(name, 0):g} there, {free.get(name, 0):g} free"
-            for name, count in wanted.items()
-            if count
-        ]
-        what = f"{_workers(crew.workers)} could not start within {crew.settings.start:g} s"
         remedy = f"when others have ended, {again}, or wait longer with --set trainer.start"
-        return JobFailed(f"{what} ({'; '.join(lines)})", remedy)
+        return JobFailed(_not_started(crew), remedy)
     if isinstance(cause, _FAULTS_OF_CODE):
         again = "it was not tried again, as it would fail again"
+    for number, each in getattr(error, "worker_failures", {}).items():
+        if fate := _FATES.get(type(each).__name__):
+            what = f"training failed {crew.settings.failures + 1} times, the last as worker"
+            return JobFailed(f"{what} {number} {fate}", again)
     return JobFailed(f"training failed: {_cause(error)}", again)
+
+
+def _not_started(crew: Crew) -> str:
+    """What was wanted, what is there, and what of that is free."""
+    import ray
+
+    there, free = ray.cluster_resources(), ray.available_resources()
+    wanted = {"CPU": crew.workers, "GPU": crew.workers * crew.gpus_per_worker}
+    parts = [
+        f"{count:g} {name}s wanted, {there.get(name, 0):g} there, {free.get(name, 0):g} free"
+        for name, count in wanted.items()
+        if count
+    ]
+    what = f"{_workers(crew.workers)} could not start within {crew.settings.start:g} s"
+    return f"{what} ({'; '.join(parts)})"
 
 
 def _cause(error: BaseException) -> str:
