@@ -120,5 +120,5 @@ def brief(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     text = lines[0] if lines else type(error).__name__
     if "Caused by" in text:
-        text = text.rpartition(": ")[2].strip("\"'()[] ")
+        text = text.rpartition(": ")[2].strip("\"'() ")
     return text[:300]

@@ -66,6 +66,7 @@ def register(
             return _known(run, name, digest) or _create(run, name, folder, spec, every)
         except (store.mlflow().MlflowException, SQLAlchemyError, OSError) as error:
             if store.is_refusal(error) or time.monotonic() > deadline:
+                run.give_up()
                 what = f"the model is trained and could not be registered as {name}"
                 remedy = (
                     "run the same command again when MLflow answers: it only registers; until "

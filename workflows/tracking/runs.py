@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -244,6 +245,10 @@ class Run:
         tags = [entities.InputTag("mlflow.data.context", context)]
         item = entities.DatasetInput(data, tags)
         self._send(name, lambda client: client.log_inputs(self.run_id, [item]))
+
+    def give_up(self) -> None:
+        """Wait no more at the end: it was waited for long enough."""
+        self.patience = replace(self.patience, finish=KILLED_PATIENCE_S)
 
     def finish(self, status: Status = "FINISHED") -> None:
         """Send what still waits and close the run; only the first call does."""

@@ -11,9 +11,10 @@ from nnst.config import setting
 class TrackingSettings:
     """Seconds that a job waits for an MLflow that is away or slow."""
 
+    # A server that is started anew is back after a minute or so.
     start: float = setting(10.0, "seconds to wait for a run before work begins without one")
-    finish: float = setting(30.0, "seconds to wait at the end for records to be taken")
-    register: float = setting(60.0, "seconds that a trained model waits to be registered")
+    finish: float = setting(90.0, "seconds to wait at the end for records to be taken")
+    register: float = setting(180.0, "seconds that a trained model waits to be registered")
 
     def __post_init__(self) -> None:
         if min(self.start, self.finish, self.register) < 0:
