@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,8 @@ from nnst import models
 from nnst.errors import InputError, TooManyBad
 from nnst.records import ModelSpec
 from workflows import provenance, tracking
+from workflows.tracking import TrackingSettings, store
+from workflows.tracking.opening import Maker
 from workflows.tracking.outbox import Outbox
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -128,6 +133,15 @@ def recorded(run: tracking.Run) -> Any:
     return MlflowClient(run.uri).get_run(run.run_id)
 
 
+def eventually(true: Callable[[], object]) -> None:
+    """Wait until it holds."""
+    for _ in range(1000):
+        if true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came to hold")
+
+
 def history(run: tracking.Run, key: str) -> list[tuple[int, float]]:
     """The steps and values of a metric, in order of steps, repeats included."""
     rows = MlflowClient(run.uri).get_metric_history(run.run_id, key)
@@ -180,12 +194,15 @@ def test_a_submitted_job_does_not_record_in_its_own_folder(
     assert tracking.tracking_uri() == "http://head:5000"
 
 
-def test_a_server_that_does_not_answer_at_the_start_is_an_input_error(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "uri", ["http://me:secret@no-such-host.invalid:5000", "sqlite:////proc/no/such/place.db"]
+)
+def test_an_address_that_can_never_answer_is_an_input_error_at_the_start(
+    uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")  # discard: closed
-    with pytest.raises(InputError, match="start that server, or unset") as caught:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(InputError, match=r"unset MLFLOW_TRACKING_URI|make that file") as caught:
         tracking.start("pare", "train", params={})
     assert "secret" not in str(caught.value)
 
@@ -351,15 +368,102 @@ def test_a_server_that_dies_does_not_stop_the_job_and_misses_nothing(remote: Ser
         for step in range(1, 6):
             run.log_metrics({"loss": float(step)}, step=step)
         run.log_bytes("plots/loss.png", b"\x89PNG")
-        assert len(run.problems) == 1
-        assert "6 record(s) wait" in run.problems[0]
-        assert "Connection refused" in run.problems[0]
+        eventually(lambda: run.problems)
+        (problem,) = run.problems
+        assert "record(s) wait" in problem
+        assert "Connection refused" in problem
         remote.start()
     assert run.problems == []
     assert history(run, "loss") == [(step, float(step)) for step in range(6)]
     assert recorded(run).info.status == "FINISHED"
-    assert [item.path for item in run.client.list_artifacts(run.run_id)] == ["plots"]
+    assert [item.path for item in run.connected().list_artifacts(run.run_id)] == ["plots"]
     assert run.url.startswith(f"{remote.uri}/#/experiments/")
+
+
+def test_work_begins_while_the_server_is_away_and_the_run_is_made_when_it_answers(
+    remote: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    remote.stop()
+    patience = TrackingSettings(start=1)
+    with tracking.start("later", "train", params={"a": 1}, patience=patience) as run:
+        assert capsys.readouterr().err == (
+            f"nnst: MLflow at {remote.uri} does not answer; work goes on, and is recorded when it "
+            "does\n"
+        )
+        assert run.run_id == ""
+        assert run.url == f"not recorded yet: MLflow at {remote.uri} does not answer"
+        run.log_metrics({"loss": 1.0}, step=0)
+        eventually(lambda: run.problems)
+        remote.start()
+    assert run.problems == []
+    assert recorded(run).data.params == {"a": "1"}
+    assert history(run, "loss") == [(0, 1.0)]
+    (only,) = runs_of(run, "later")
+    assert only.info.run_id == run.run_id
+
+
+def test_a_server_that_never_comes_costs_no_more_than_the_patience(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")  # discard: closed
+    started = time.monotonic()
+    patience = TrackingSettings(start=0.5, finish=1)
+    with tracking.start("never", "train", params={"a": 1}, patience=patience) as run:
+        run.log_metrics({"loss": 1.0})
+    assert time.monotonic() - started < 20
+    (problem,) = run.problems
+    assert re.match(r"\d record\(s\) wait for MLflow at http://127.0.0.1:9: ", problem)
+
+
+# A run is one, whatever becomes of answers and processes
+
+
+def runs_of(run: tracking.Run, experiment: str) -> list[Any]:
+    client = MlflowClient(run.uri)
+    found = client.get_experiment_by_name(experiment)
+    return list(client.search_runs([found.experiment_id])) if found else []
+
+
+def test_a_mark_that_was_kept_finds_the_run_that_a_killed_process_made(here: Path) -> None:
+    mark = tracking.new_mark()
+    first = tracking.start("marked", "train", params={"a": 1}, mark=mark)
+    first.log_metrics({"loss": 1.0}, step=0, at=1000)
+    first.finish("FAILED")
+    with tracking.start("marked", "train", params={"a": 1}, mark=mark) as second:
+        second.log_metrics({"loss": 1.0, "other": 2.0}, step=0, at=1000)
+    assert second.run_id == first.run_id
+    assert second.problems == []
+    assert len(runs_of(first, "marked")) == 1
+    assert history(second, "loss") == [(0, 1.0)]  # the same again is no second row
+    third = tracking.resume("", mark)
+    third.finish()
+    assert third.run_id == first.run_id
+    with pytest.raises(InputError, match=r"run the command that was to record it again"):
+        tracking.resume("", "0" * 32)
+
+
+def test_an_answer_that_got_lost_makes_no_second_run(here: Path) -> None:
+    uri = tracking.tracking_uri()
+    maker = Maker(uri, "lost", "train", tracking.new_mark(), again=False)
+    client = store.connect(uri)
+    first = maker(client)  # and nobody heard of it
+    assert maker(client).info.run_id == first.info.run_id
+    other = Maker(uri, "lost", "train", tracking.new_mark(), again=False)
+    assert other(client).info.run_id != first.info.run_id
+
+
+def test_many_numbers_that_wait_go_together(here: Path) -> None:
+    with tracking.start("pare", "train", params={}) as run:
+        for step in range(2500):
+            run.log_metrics({"loss": step / 3}, step=step)
+    assert run.problems == []
+    assert history(run, "loss") == [(step, step / 3) for step in range(2500)]
+
+
+@pytest.mark.parametrize("wrong", ["start", "finish", "register"])
+def test_patience_below_zero_is_refused(wrong: str) -> None:
+    with pytest.raises(ValueError, match=wrong):
+        TrackingSettings(**{wrong: -1.0})
 
 
 # The outbox
@@ -367,6 +471,27 @@ def test_a_server_that_dies_does_not_stop_the_job_and_misses_nothing(remote: Ser
 
 def refuse_values(error: Exception) -> bool:
     return isinstance(error, ValueError)
+
+
+def test_sending_waits_neither_for_a_slow_service_nor_for_one_that_is_away() -> None:
+    """Nor does one answer wait for the caller: a thread makes the calls, in their order."""
+    made: list[int] = []
+    go_on = threading.Event()
+
+    def slow(number: int) -> None:
+        go_on.wait(30)
+        made.append(number)
+
+    outbox = Outbox("it", refuse_values)
+    started = time.monotonic()
+    for number in range(100):
+        outbox.send("slow", partial(slow, number))
+    assert time.monotonic() - started < 5
+    assert made == []
+    go_on.set()
+    outbox.drain(30)
+    assert made == list(range(100))
+    assert outbox.problems == []
 
 
 def test_a_call_that_always_fails_does_not_hold_up_the_others_at_the_end() -> None:
@@ -377,12 +502,39 @@ def test_a_call_that_always_fails_does_not_hold_up_the_others_at_the_end() -> No
     outbox = Outbox("it", refuse_values)
     outbox.send("bad", fail)
     for number in range(3):
-        outbox.send("good", lambda number=number: done.append(number))  # type: ignore[misc]
+        outbox.send("good", partial(done.append, number))
+    eventually(lambda: outbox.problems)
     assert done == []  # the service is left alone for a while
     assert outbox.problems == ["4 record(s) wait for it: no space"]
-    outbox.drain(0.01)
+    outbox.drain(3)
     assert sorted(done) == [0, 1, 2]
     assert outbox.problems == ["1 record(s) wait for it: no space"]
+
+
+def test_a_service_that_is_away_is_waited_for_only_so_long() -> None:
+    def fail() -> None:
+        raise OSError("away")
+
+    outbox = Outbox("it", refuse_values)
+    outbox.send("bad", fail)
+    started = time.monotonic()
+    outbox.drain(1.5)
+    assert 1.4 < time.monotonic() - started < 10
+    assert outbox.problems == ["1 record(s) wait for it: away"]
+
+
+def test_a_service_that_takes_calls_slowly_is_waited_for() -> None:
+    made: list[int] = []
+
+    def slow(number: int) -> None:
+        time.sleep(0.6)
+        made.append(number)
+
+    outbox = Outbox("it", refuse_values)
+    for number in range(4):
+        outbox.send("slow", partial(slow, number))
+    outbox.drain(1.5)  # less than all four take, more than one
+    assert made == [0, 1, 2, 3]
 
 
 def test_calls_that_are_refused_are_dropped_and_counted() -> None:
@@ -392,6 +544,7 @@ def test_calls_that_are_refused_are_dropped_and_counted() -> None:
     outbox = Outbox("it", refuse_values)
     for _ in range(3):
         outbox.send("metrics", refuse)
+    outbox.drain(30)
     assert outbox.problems == ["it did not take 3 record(s): metrics: bad name"]
 
 

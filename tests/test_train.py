@@ -144,7 +144,7 @@ def test_the_same_command_again_is_a_new_version_and_killed_on_the_way_ends_with
     words = ("train", crop_set, "--name", "mark", *train_flags)
     process = start_driver(*words)
     training = workplace / "mlruns" / "training"
-    while not list(training.glob("mark-*/fit/checkpoints/checkpoint_manager_snapshot.json")):
+    while not list(training.glob("mark-*/fit/checkpoints/*/DONE.json")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
@@ -165,6 +165,28 @@ def test_the_same_command_again_is_a_new_version_and_killed_on_the_way_ends_with
     for metric in ("loss", "validation_loss"):
         assert steps_of(client, run_id, metric) == [0, 1, 2, 3]
     assert first.tags["digest"] == second.tags["digest"]
+
+
+def test_an_interrupted_training_says_so_and_its_run_is_killed(
+    start_driver: Callable[..., subprocess.Popen[str]],
+    client: MlflowClient,
+    crop_set: Path,
+    train_flags: tuple[str, ...],
+    workplace: Path,
+) -> None:
+    words = ("train", crop_set, "--name", "interrupted", *train_flags, "--epochs", "200")
+    process = start_driver(*words)
+    training = workplace / "mlruns" / "training"
+    while not list(training.glob("interrupted-*/fit/checkpoints/*/DONE.json")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "interrupted" in err
+    experiment = client.get_experiment_by_name("interrupted")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
 
 
 # --- Background
@@ -402,7 +424,7 @@ def test_whatever_decides_the_weights_decides_where_they_are_kept(
 def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
     cluster: str, crop_set: Path, tmp_path: Path
 ) -> None:
-    """Told are only the epochs that were taken."""
+    """Each time every epoch is told of, with the same end: what hears of it may have missed it."""
     given = {
         "crops": (str(crop_set),),
         "name": "m",
@@ -417,10 +439,16 @@ def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
     spec = train_verb._spec(settings, data)
     course = train_verb._course(str(tmp_path), settings, data, spec)
 
-    def learn() -> tuple[list[tuple[str, int]], curriculum.Learnt]:
-        told: list[tuple[str, int]] = []
+    Told = list[tuple[str, int, int]]
+
+    def learn() -> tuple[Told, curriculum.Learnt]:
+        told: Told = []
+
+        def tell(stage: str, epoch: int, row: Any, ended: int) -> None:
+            told.append((stage, epoch, ended))
+
         fanout.start()
-        return told, curriculum.learn(course, lambda stage, epoch, _: told.append((stage, epoch)))
+        return told, curriculum.learn(course, tell)
 
     def times() -> dict[str, int]:
         kept = ("scout", "hard-1-0/crops", "hard-1-0/receipts")
@@ -432,20 +460,21 @@ def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
         }
 
     told, first = learn()
-    assert told == [("scout", 0), ("judge", 0)]
+    assert [(stage, epoch) for stage, epoch, _ in told] == [("scout", 0), ("judge", 0)]
     assert set(first.histories) == {"scout", "judge"}
     before = times()
     assert len(before) > 4
-    told, second = learn()
-    assert told == []
+    again, second = learn()
+    assert again == told
     shutil.rmtree(tmp_path / "judge-1")
-    told, third = learn()
-    assert told == [("judge", 0)]
+    again, third = learn()
+    assert again[0] == told[0]
+    assert again[1][:2] == ("judge", 0)
     assert times() == before
-    for again in (second, third):
-        assert again.spec == first.spec
-        assert again.histories == first.histories
-        assert all(torch.equal(again.weights[name], value) for name, value in first.weights.items())
+    for other in (second, third):
+        assert other.spec == first.spec
+        assert other.histories == first.histories
+        assert all(torch.equal(other.weights[name], value) for name, value in first.weights.items())
     assert Ledger.open(first.data.mined[0], "crop").is_done()
 
 

@@ -22,7 +22,7 @@ from nnst.training.settings import TrainingSettings
 from workflows.commands import Options
 from workflows.fanout import FanoutSettings
 from workflows.progress import Progress
-from workflows.trainer import FitTask, Fitted, Row
+from workflows.trainer import Crew, FitTask, Fitted, Row, Told
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 WEIGHTS, HISTORY = "weights.safetensors", "rows.json"
 LONGEST_SCALE = 1.5  # the scout is asked for what the cascade's largest level shows
 
-OnEpoch = Callable[[str, int, Row], None]  # stage, epoch of the stage, its metrics
+OnEpoch = Callable[[str, int, Row, int], None]  # stage, its epoch, metrics, end in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,7 @@ class Course:
     epochs: int  # 0: as many as each network needs
     rounds: int
     seed: int
-    workers: int
-    gpus_per_worker: float
+    crew: Crew
     fanout: FanoutSettings
 
 
@@ -81,6 +80,7 @@ class Learnt:
     weights: Mapping[str, Tensor]  # of the plain network or cascade
     data: CropData  # with what was mined
     histories: Mapping[str, tuple[Row, ...]]  # of each stage
+    notes: tuple[str, ...] = ()  # lines for the person
 
 
 def learn(course: Course, on_epoch: OnEpoch) -> Learnt:
@@ -93,7 +93,7 @@ def learn(course: Course, on_epoch: OnEpoch) -> Learnt:
     task = _task(course, "fit", course.spec, course.epochs or 14)
     fitted = _fit(course, "fit", task, on_epoch)
     weights = norms.plain_weights(course.spec, fitted.weights)
-    return Learnt(course.spec, weights, course.data, {"": fitted.history})
+    return Learnt(course.spec, weights, course.data, {"": fitted.history}, fitted.notes)
 
 
 def _learn_cascade(course: Course, on_epoch: OnEpoch) -> Learnt:
@@ -101,7 +101,7 @@ def _learn_cascade(course: Course, on_epoch: OnEpoch) -> Learnt:
     task = _task(course, "scout", scout_spec, course.epochs or wanted.scout_epochs)
     fitted = _fit(course, "scout", task, on_epoch)
     course, scout = _with_scout(course, fitted)
-    histories = {"scout": fitted.history}
+    histories, notes = {"scout": fitted.history}, fitted.notes
     data = _mined(course, course.data, 1, wanted.mined)
     epochs, initial, rate = course.epochs or wanted.judge_epochs, "", 1.0
     rows: tuple[Row, ...] = ()
@@ -115,19 +115,20 @@ def _learn_cascade(course: Course, on_epoch: OnEpoch) -> Learnt:
         told = len(rows)
         fitted = _fit(course, stage, task, _later(on_epoch, told))
         rows += fitted.history
+        notes += fitted.notes
         judge = _save_cascade(course, number, scout, fitted.weights)
         if number < course.rounds:
             data = _mined(course, data, number + 1, wanted.mined_again)
         initial = storage.join(course.folder, stage, WEIGHTS)
         epochs, rate = math.ceil(course.epochs / 2) or wanted.again_epochs, 0.5
-    return Learnt(course.spec, {**scout, **judge}, data, histories | {"judge": rows})
+    return Learnt(course.spec, {**scout, **judge}, data, histories | {"judge": rows}, notes)
 
 
 def _later(on_epoch: OnEpoch, told: int) -> OnEpoch:
     """Epochs of another round of the judge go on counting."""
 
-    def tell(_: str, epoch: int, row: Row) -> None:
-        on_epoch("judge", told + epoch, row)
+    def tell(_: str, epoch: int, row: Row, ended: int) -> None:
+        on_epoch("judge", told + epoch, row, ended)
 
     return tell
 
@@ -215,20 +216,35 @@ def _task(course: Course, stage: str, spec: ModelSpec, epochs: int) -> FitTask:
 
 
 def _fit(course: Course, stage: str, task: FitTask, on_epoch: OnEpoch) -> Fitted:
-    """Fit one network, or read what was fitted before; each epoch is told of once."""
+    """Fit one network, or read what was fitted before; either way each epoch is told of."""
     from workflows import trainer
+
+    def tell(epoch: int, row: Row, ended: int) -> None:
+        on_epoch(stage, epoch, row, ended)
 
     weights, history = (storage.join(task.folder, name) for name in (WEIGHTS, HISTORY))
     if storage.exists(weights):
-        return Fitted(trainer.read_weights(weights), tuple(storage.read_json(history)["epochs"]))
-    told = trainer.epochs_told(task.folder)
-    with Progress(f"train {stage}", task.epochs, done=told, unit="epochs") as progress:
-
-        def tell(epoch: int, row: Row) -> None:
-            on_epoch(stage, epoch, row)
-            progress.advance(1)
-
-        fitted = trainer.fit(task, course.workers, course.gpus_per_worker, tell)
-    storage.put(history, storage.to_json({"epochs": [dict(row) for row in fitted.history]}))
+        done = storage.read_json(history)
+        trainer.tell_again(task.folder, done["epochs"], tell)
+        learnt = trainer.read_weights(weights)
+        return Fitted(learnt, tuple(done["epochs"]), tuple(done["notes"]))
+    fitted = _fit_now(course, stage, task, tell)
+    rows = [dict(row) for row in fitted.history]
+    storage.put(history, storage.to_json({"epochs": rows, "notes": fitted.notes}))
     trainer.write_weights(weights, fitted.weights)
     return fitted
+
+
+def _fit_now(course: Course, stage: str, task: FitTask, tell: Told) -> Fitted:
+    """Fit one network, with a bar that counts only what is not done yet."""
+    from workflows import trainer
+
+    before = trainer.epochs_told(task.folder)
+    with Progress(f"train {stage}", task.epochs, done=before, unit="epochs") as progress:
+
+        def advance(epoch: int, row: Row, ended: int) -> None:
+            tell(epoch, row, ended)
+            if epoch >= before:
+                progress.advance(1)
+
+        return trainer.fit(task, course.crew, advance)

@@ -16,6 +16,8 @@ from workflows.pairing import Judged, Truth
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation, EvaluationSettings, JudgedPicture, PrecisionTarget
 
+_PATIENCE_S = 30.0  # for MLflow: a person waits, and can ask again
+
 
 @dataclass(frozen=True, slots=True)
 class EvaluateConfig:
@@ -184,7 +186,8 @@ def _log(
     from workflows import plots, tracking
 
     try:
-        with tracking.resume(book.notes["run_id"]) as run:
+        notes, patience = book.notes, tracking.TrackingSettings(finish=_PATIENCE_S)
+        with tracking.resume(notes["run_id"], notes.get("run_mark", ""), patience) as run:
             run.log_metrics(summary.metrics(whole))
             run.log_metrics(summary.metrics(held_out, "held_out_") if held_out else {})
             run.log_bytes("evaluation.json", storage.to_json(document))

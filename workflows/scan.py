@@ -13,6 +13,7 @@ from workflows import earlier, fanout, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 from workflows.scoring import ScanTask, scan_shard
+from workflows.tracking import TrackingSettings
 
 if TYPE_CHECKING:
     from workflows.tracking import ModelRef, Run
@@ -33,6 +34,7 @@ class ScanConfig:
     iou_threshold: float = setting(0.3, "overlap at which the lesser of two boxes is dropped")
     shard_images: int = setting(32, "pictures in a shard")
     fanout: FanoutSettings = group(FanoutSettings)
+    tracking: TrackingSettings = group(TrackingSettings)
 
     def __post_init__(self) -> None:
         if self.min_width < 0:
@@ -59,9 +61,11 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
         ledger.start_fresh(out)
     with _run_of(out, job, settings, model) as run:
         book = ledger.Ledger.create(out, _with_notes(job, run, model))
-        if not book.is_done():
+        finished = book.is_done()
+        if not finished:
             task = _task(settings, book, model)
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
+        if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
             run.log_metrics(_metrics(book))
     return _outcome(book, settings, run, cost)
 
@@ -112,21 +116,24 @@ def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) ->
     from workflows import tracking
 
     begun = ledger.Ledger.begun(out, job)
-    if begun is not None and begun.notes.get("run_id"):
-        return tracking.resume(begun.notes["run_id"])
+    notes = {} if begun is None else begun.notes
+    if notes.get("run_id"):
+        return tracking.resume(notes["run_id"], patience=settings.tracking)
     return tracking.start(
         model.name.rstrip("/").rpartition("/")[2],  # of a plain folder, its last part
         f"scan {storage.safe_name(settings.archive.rstrip('/').rpartition('/')[2])}",
         params=config.to_dict(settings),
         tags={"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out},
+        mark=notes.get("run_mark", ""),
+        patience=settings.tracking,
     )
 
 
 def _with_notes(job: ledger.Job, run: Run, model: ModelRef) -> ledger.Job:
     from dataclasses import replace
 
-    notes = {"run_id": run.run_id, "tracking_uri": run.uri, "model_run_id": model.run_id}
-    return replace(job, notes={**job.notes, **notes})
+    notes = {"run_id": run.run_id, "run_mark": run.mark, "tracking_uri": run.uri}
+    return replace(job, notes={**job.notes, **notes, "model_run_id": model.run_id})
 
 
 def _task(settings: ScanConfig, book: ledger.Ledger, model: ModelRef) -> ScanTask:

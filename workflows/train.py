@@ -14,6 +14,8 @@ from workflows.commands import Options, Outcome
 from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
+from workflows.tracking import TrackingSettings
+from workflows.trainer import Crew, TrainerSettings
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation
@@ -54,6 +56,8 @@ class TrainConfig:
     storage: str = setting("mlruns/training", "a folder that all workers reach, for checkpoints")
     training: TrainingSettings = group(TrainingSettings)
     cascade: CascadeSettings = group(CascadeSettings)
+    trainer: TrainerSettings = group(TrainerSettings)
+    tracking: TrackingSettings = group(TrackingSettings)
     fanout: FanoutSettings = group(FanoutSettings)
 
     def __post_init__(self) -> None:
@@ -99,7 +103,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
         run.log_tags({"model_version": str(version)})
         _log_plots(run, model, learnt, found, settings)
     storage.remove(folder)  # what it held is in the run now
-    return _outcome(settings, data, version, found, run)
+    return _outcome(settings, data, version, found, [*learnt.notes, *run.problems], run)
 
 
 def _wanted(settings: TrainConfig) -> cropsets.Wanted:
@@ -169,15 +173,19 @@ def _run_of(folder: str, settings: TrainConfig, data: TrainingData) -> Run:
     from workflows import tracking
 
     path = storage.join(folder, "run.json")
-    if storage.exists(path):
-        return tracking.resume(storage.read_json(path)["run_id"])
+    begun = storage.read_json(path) if storage.exists(path) else {"mark": tracking.new_mark()}
+    storage.put(path, storage.to_json(begun))  # before there is a run: none can be left alone
+    if begun.get("run_id"):
+        return tracking.resume(begun["run_id"], patience=settings.tracking)
     run = tracking.start(
         settings.name,
         f"train {settings.model}",
         params=config.to_dict(settings),
         tags={"verb": "train", "data_digest": data.digest},
+        mark=begun["mark"],
+        patience=settings.tracking,
     )
-    storage.put(path, storage.to_json({"run_id": run.run_id}))
+    storage.put(path, storage.to_json(begun | {"run_id": run.run_id}))
     for book in (*data.sets, *data.background):
         counts = {**book.totals()["tables"], "pictures_ok": book.totals()["rows_ok"]}
         kind = book.plan["identity"]["settings"]["kind"]
@@ -196,8 +204,7 @@ def _course(folder: str, settings: TrainConfig, data: TrainingData, spec: ModelS
         epochs=settings.epochs,
         rounds=settings.rounds,
         seed=settings.seed,
-        workers=settings.workers,
-        gpus_per_worker=settings.gpus_per_worker or 0.0,
+        crew=Crew(settings.workers, settings.gpus_per_worker or 0.0, settings.trainer),
         fanout=settings.fanout,
     )
 
@@ -205,9 +212,10 @@ def _course(folder: str, settings: TrainConfig, data: TrainingData, spec: ModelS
 def _teller(run: Run, settings: TrainConfig) -> OnEpoch:
     """Records each epoch's metrics as it ends; of a cascade with the stage before their names."""
 
-    def tell(stage: str, epoch: int, row: Row) -> None:
+    def tell(stage: str, epoch: int, row: Row, ended: int) -> None:
         prefix = f"{stage}_" if settings.model == "cascade" else ""
-        run.log_metrics({f"{prefix}{name}": value for name, value in row.items()}, step=epoch)
+        values = {f"{prefix}{name}": value for name, value in row.items()}
+        run.log_metrics(values, step=epoch, at=ended)
 
     return tell
 
@@ -307,6 +315,7 @@ def _outcome(
     data: TrainingData,
     version: ModelVersion,
     found: Evaluation | None,
+    problems: list[str],
     run: Run,
 ) -> Outcome:
     boxes = data.boxes(settings.share)
@@ -316,7 +325,7 @@ def _outcome(
         "labels": list(data.labels[1:]),
         "boxes": boxes,
         "validation": found.to_dict() if found else None,
-        "problems": run.problems,
+        "problems": problems,
     }
     lines = [f"model: {version}, finds {', '.join(data.labels[1:])}"]
     if found:
@@ -326,7 +335,7 @@ def _outcome(
             f"({item.truth_boxes} boxes)"
             for item in found.labels
         ]
-    lines += [f"note: {problem}" for problem in run.problems]
+    lines += [f"note: {problem}" for problem in problems]
     lines += [
         f"run:   {run.url}",
         f"next:  nnst scan ARCHIVE --model {settings.name} --out work/scan",

@@ -80,7 +80,12 @@ def _find(file: pq.ParquetFile, columns: _Columns, place: Place, stamp: str) -> 
 
 
 def _open(stream: IO[bytes]) -> pq.ParquetFile:
-    return pq.ParquetFile(stream, buffer_size=_PAGE_BUFFER, pre_buffer=False)
+    """The file, its columns known. Raises pyarrow's errors and ValueError."""
+    try:
+        return pq.ParquetFile(stream, buffer_size=_PAGE_BUFFER, pre_buffer=False)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # Ray Data, where it is loaded, makes its types of what the file says, whatever that is.
+        raise ValueError(f"the type of a column is broken ({error})") from None
 
 
 def _columns(schema: pa.Schema) -> _Columns | None:

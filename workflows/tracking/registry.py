@@ -20,7 +20,7 @@ from workflows.tracking.outbox import brief
 from workflows.tracking.runs import Run
 
 FOLDER = "model"  # among a run's files
-PATIENCE_S = 60.0  # how long a trained model waits for a server that is away
+AWAIT_CREATION_S = 60
 
 NAME = re.compile(r"\w[\w .+-]{0,199}(?<! )")  # no / : @ or quotes: they have a meaning
 
@@ -54,20 +54,26 @@ def register(
     """The new version of the model: the folder's two files, recorded with the run.
 
     The same model of the same run is registered once. Raises JobFailed when MLflow does not take
-    it; the folder is as it was.
+    it in the run's patience; the folder is as it was.
     """
+    from sqlalchemy.exc import SQLAlchemyError
+
     check_model_name(name)
     every = {**_facts(spec), **tags, "digest": digest}
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + run.patience.register
     while True:
         try:
             return _known(run, name, digest) or _create(run, name, folder, spec, every)
-        except (store.mlflow().MlflowException, OSError) as error:
+        except (store.mlflow().MlflowException, SQLAlchemyError, OSError) as error:
             if store.is_refusal(error) or time.monotonic() > deadline:
-                what = f"the model in {folder} could not be registered as {name}"
-                remedy = "the folder is kept: run the same command again when MLflow takes it"
+                run.give_up()
+                what = f"the model is trained and could not be registered as {name}"
+                remedy = (
+                    "run the same command again when MLflow answers: it only registers; until "
+                    f"then scan with --model {storage.join(folder, '')}"
+                )
                 raise JobFailed(f"{what}: {store.shown(brief(error))}", remedy) from error
-            time.sleep(2.0)
+            time.sleep(min(2.0, run.patience.register))
 
 
 def _facts(spec: ModelSpec) -> dict[str, str]:
@@ -79,7 +85,7 @@ def _facts(spec: ModelSpec) -> dict[str, str]:
 
 def _known(run: Run, name: str, digest: str) -> ModelVersion | None:
     """The version that an earlier attempt at the same registration left."""
-    for found in run.client.search_model_versions(f"name='{name}'", max_results=100):
+    for found in run.connected().search_model_versions(f"name='{name}'", max_results=100):
         if found.run_id == run.run_id and found.tags.get("digest") == digest:
             return ModelVersion(name, str(found.version))
     return None
@@ -90,7 +96,7 @@ def _create(
 ) -> ModelVersion:
     from nnst import models
 
-    mlflow = store.mlflow()
+    mlflow, client = store.mlflow(), run.connected()
     with tempfile.TemporaryDirectory() as temporary:
         description = os.path.join(temporary, "MLmodel")
         _describe(run, spec).save(description)
@@ -99,15 +105,15 @@ def _create(
             storage.join(folder, models.DESCRIPTION),
             description,
         ):
-            run.client.log_artifact(run.run_id, path, FOLDER)
+            client.log_artifact(run.run_id, path, FOLDER)
     try:
-        run.client.create_registered_model(name)
+        client.create_registered_model(name)
     except mlflow.MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     source = f"{run.artifact_uri}/{FOLDER}"
-    made = run.client.create_model_version(
-        name, source, run.run_id, tags=dict(tags), await_creation_for=int(PATIENCE_S)
+    made = client.create_model_version(
+        name, source, run.run_id, tags=dict(tags), await_creation_for=AWAIT_CREATION_S
     )
     return ModelVersion(name, str(made.version))
 

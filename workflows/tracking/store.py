@@ -24,6 +24,8 @@ _SWITCHES = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",  # seconds; twice that is the most that a call may wait
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
+_OLD_TABLES = "out-of-date database schema"
+_NO_SUCH_HOST = ("NameResolutionError", "Name or service not known", "Failed to resolve")
 _LOUD = ("mlflow", "alembic", "urllib3.connectionpool")
 
 
@@ -96,10 +98,17 @@ def shown(uri: str) -> str:
 
 
 def client(uri: str) -> Any:
-    """An MlflowClient for the records at this address, which answer and have their tables."""
-    with explained(uri), _alone(database_file(uri)):
+    """An MlflowClient for the records at this address. Raises InputError where there are none."""
+    with explained(uri):
+        return connect(uri)
+
+
+def connect(uri: str) -> Any:
+    """The same; what goes wrong is raised as MLflow has it. A database has its tables then."""
+    with _alone(database_file(uri)):
         opened = mlflow().MlflowClient(tracking_uri=uri, registry_uri=uri)
-        opened.search_experiments(max_results=1)
+        if not uri.startswith("http"):
+            opened.search_experiments(max_results=1)
     return opened
 
 
@@ -112,7 +121,7 @@ def explained(uri: str) -> Iterator[None]:
         yield
     except (mlflow().MlflowException, sqlalchemy.exc.SQLAlchemyError, OSError) as error:
         remedy = "start that server, or unset MLFLOW_TRACKING_URI to record in mlruns/"
-        if "out-of-date database schema" in str(error):
+        if _OLD_TABLES in str(error):
             remedy = f"back the database up, then run: mlflow db upgrade {shown(uri)}"
         elif database_file(uri):
             remedy = "make that file usable, or name another one with MLFLOW_TRACKING_URI"
@@ -136,7 +145,21 @@ def _alone(path: str) -> Iterator[None]:
 
 def is_refusal(error: Exception) -> bool:
     """Whether the same call would fail again: MLflow answered, and did not like it."""
+    import sqlalchemy.exc
+
     if isinstance(error, mlflow().MlflowException):
         status = error.get_http_status_code()
         return status < 500 and status not in (408, 429)
+    if isinstance(error, sqlalchemy.exc.OperationalError):  # a database that is away or locked
+        return False
     return not isinstance(error, OSError) or isinstance(error, FileNotFoundError)
+
+
+def is_wrong(uri: str, error: Exception) -> bool:
+    """Whether it is the address that is wrong, so that waiting for an answer would help nobody."""
+    text = str(error)
+    if is_refusal(error) or _OLD_TABLES in text or any(each in text for each in _NO_SUCH_HOST):
+        return True
+    if isinstance(error, mlflow().MlflowException) or "locked" in text:
+        return False
+    return bool(database_file(uri))  # a file that cannot be opened or written
