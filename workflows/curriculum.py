@@ -42,7 +42,7 @@ class CascadeSettings:
     scout_area: int = setting(1024, "pixels of the scout's window, at most")
     judge_area: int = setting(4096, "pixels of the judge's window")
     judge_context: float = setting(1.35, "side of the judge's window over side of the box in it")
-    scout_epochs: int = setting(10, "rounds of training of the scout")
+    scout_epochs: int = setting(16, "rounds of training of the scout")
     judge_epochs: int = setting(8, "rounds of training of the judge")
     again_epochs: int = setting(4, "rounds of training after mining once more")
     mined: int = setting(10, "hard negatives of the scout cut from each picture")
