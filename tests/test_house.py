@@ -246,13 +246,16 @@ def test_every_function_of_a_shard_is_plain_and_handed_to_the_fan_out() -> None:
         assert [arg.arg for arg in parameters_of(function)][1:] == ["shard", "inputs"], name
 
 
+WRITES = ("write_part", "write_parts")
+
+
 def test_parts_are_written_by_functions_of_shards_alone() -> None:
     found = {
         f"{name_of(path)}: {function.name}"
         for path in sources("workflows")
         for function in functions_of(path)
         if any(
-            isinstance(node, ast.Call) and ast.unparse(node.func).endswith("write_part")
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith(WRITES)
             for node in ast.walk(function)
         )
     }

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 from nnst import ledger as ledger_
 from nnst import records, storage
 from nnst.errors import InputError, JobFailed, PlanChanged
-from nnst.ledger import Job, Ledger, start_fresh, write_part
+from nnst.ledger import Job, Ledger, start_fresh, write_part, write_parts
 from nnst.records import PartFile, Receipt
 
 FEW = settings(max_examples=25, deadline=None)
@@ -671,6 +671,18 @@ def test_a_part_without_rows_is_a_part(out: str) -> None:
     data = storage.read(storage.join(out, "detections", file.name))
     assert (file.rows, file.bytes) == (0, len(data))
     assert pq.read_table(pa.BufferReader(data)).schema.equals(records.DETECTIONS)
+
+
+def test_parts_written_side_by_side_are_those_written_one_by_one(out: str) -> None:
+    tables = rows_of(inputs(5))
+    together = write_parts(out, 3, tables)
+    assert together == tuple(write_part(out, name, 3, rows) for name, rows in tables.items())
+    assert write_parts(out, 3, {}) == ()
+
+
+def test_one_part_that_cannot_be_written_is_told(out: str) -> None:
+    with pytest.raises(ValueError, match="schema's field names"):
+        write_parts(out, 0, rows_of(inputs(5)) | {"crops": pa.table({"x": [1]})})
 
 
 def test_rows_that_do_not_fit_their_table_are_refused(out: str) -> None:

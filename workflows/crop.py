@@ -91,13 +91,11 @@ def crop_shard(task: CropTask, shard: int, inputs: pa.Table) -> Receipt:
         crop_rows += [crops.crop_row(member.image, crop, facts["split"]) for crop in cuts]
         if truth is not None:
             _write_look(task, member.image, cuts)
-    files = tuple(
-        ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
-        for name, rows, schema in (
-            ("pictures", picture_rows, records.PICTURES),
-            ("crops", crop_rows, records.CROPS),
-        )
-    )
+    tables = {
+        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
+        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
+    }
+    files = ledger.write_parts(task.out, shard, tables)
     rows, failed = len(picture_rows), sum(bad.values())
     return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
 

@@ -80,13 +80,11 @@ def mine_shard(task: MineTask, shard: int, inputs: pa.Table) -> Receipt:
             row, found = crops.picture_row(member.image, None, error.reason), []
         picture_rows.append(row)
         crop_rows += found
-    files = tuple(
-        ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
-        for name, rows, schema in (
-            ("pictures", picture_rows, records.PICTURES),
-            ("crops", crop_rows, records.CROPS),
-        )
-    )
+    tables = {
+        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
+        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
+    }
+    files = ledger.write_parts(task.out, shard, tables)
     rows, failed = len(picture_rows), sum(bad.values())
     return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
 

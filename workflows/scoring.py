@@ -46,13 +46,11 @@ def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
     for whole, found in _looked_at(task, archive.stream(task.source, inputs)):
         image_rows.append(whole)
         detection_rows += found
-    files = tuple(
-        ledger.write_part(task.out, name, shard, pa.Table.from_pylist(rows, schema=schema))
-        for name, rows, schema in (
-            ("images", image_rows, records.IMAGES),
-            ("detections", detection_rows, records.DETECTIONS),
-        )
-    )
+    tables = {
+        "images": pa.Table.from_pylist(image_rows, schema=records.IMAGES),
+        "detections": pa.Table.from_pylist(detection_rows, schema=records.DETECTIONS),
+    }
+    files = ledger.write_parts(task.out, shard, tables)
     bad = Counter(row["status"] for row in image_rows if row["status"] != records.OK)
     count, failed = len(image_rows), sum(bad.values())
     return Receipt(shard, count, count - failed, failed, files, task.fingerprint, dict(bad))

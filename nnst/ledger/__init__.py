@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from nnst.ledger.folder import Ledger
 from nnst.ledger.lease import LeaseSettings, check_free, held
-from nnst.ledger.parts import SCHEMAS, write_part
+from nnst.ledger.parts import SCHEMAS, write_part, write_parts
 from nnst.ledger.plans import FORMAT, Job, start_fresh
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "held",
     "start_fresh",
     "write_part",
+    "write_parts",
 ]
