@@ -166,6 +166,29 @@ def put_new(path: str | os.PathLike[str], data: bytes) -> bool:
     return True
 
 
+def put_quickly(path: str | os.PathLike[str], data: bytes) -> None:
+    """Like `put`, but what is written lasts only once `sync` has returned: for many small files,
+    as each sync takes longer than to fetch a picture."""
+    if is_remote(path):
+        put(path, data)
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, f".put-{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def sync() -> None:
+    """Make all that this machine has written so far last when it dies."""
+    os.sync()
+
+
 def _write_temporary(folder: str, data: bytes) -> str:
     """A complete, synced file of a hidden name in the folder."""
     temporary = os.path.join(folder, f".put-{secrets.token_hex(8)}")
