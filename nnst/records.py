@@ -331,7 +331,7 @@ STORED = pa.schema(  # the archive of a collection: every distinct picture once
         pa.field("bytes", pa.int64(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("height", pa.int32(), nullable=False),
-        pa.field("perceptual_hash", pa.string(), nullable=False),
+        pa.field("perceptual_hash", pa.string()),  # null where it was not decoded
         pa.field("group", pa.string(), nullable=False),  # near duplicates share it
         pa.field("urls", pa.int32(), nullable=False),  # how many addresses gave these bytes
         pa.field("url", pa.string(), nullable=False),  # the first of them

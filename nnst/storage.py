@@ -172,11 +172,15 @@ def put_quickly(path: str | os.PathLike[str], data: bytes) -> None:
     if is_remote(path):
         put(path, data)
         return
-    folder = os.path.dirname(os.path.abspath(path))
-    os.makedirs(folder, exist_ok=True)
+    folder = os.path.dirname(path) or "."
     temporary = os.path.join(folder, f".put-{secrets.token_hex(8)}")
     try:
-        with open(temporary, "xb") as stream:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(handle, "wb", buffering=0) as stream:
             stream.write(data)
         os.replace(temporary, path)
     except BaseException:

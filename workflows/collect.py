@@ -48,6 +48,7 @@ class CollectConfig:
     refresh: bool = setting(False, "ask again for what was fetched, if it has changed")
     imglab: str = setting("", "a folder for the new pictures and an XML to draw boxes in")
     allow_private: bool = setting(False, "fetch from private networks and this machine too")
+    decode: bool = setting(True, "decode pictures as they come: finds broken and near-alike ones")
     shard_links: int = setting(2000, "addresses in a shard, more where one host has more")
     source: SourceSettings = group(SourceSettings)
     safety: SafetySettings = group(SafetySettings)
@@ -95,7 +96,8 @@ def _collect(book: ledger.Ledger, settings: CollectConfig, reach: WebSettings) -
         if book.is_done() and (settings.retry_failed or settings.refresh):
             collected.begin_pass(book, settings.retry_failed, settings.refresh)
     if not book.is_done():
-        work = partial(collect_shard, CollectTask(book.out, book.fingerprint, reach))
+        task = CollectTask(book.out, book.fingerprint, reach, settings.decode)
+        work = partial(collect_shard, task)
         fanout.fan_out(book, work, settings.fanout, "collect")
     with ledger.held(book.out, lease):
         collected.finish(book, settings.format, settings.fanout)
@@ -135,6 +137,7 @@ def _deciding(settings: CollectConfig) -> dict[str, Any]:
         "sources": sources.digests(settings.sources),
         "source": {name: value for name, value in named.items() if name != "endpoints"},
         "format": settings.format,
+        "decode": settings.decode,
         "shard_links": settings.shard_links,
     }
 

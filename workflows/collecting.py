@@ -27,7 +27,8 @@ Row = dict[str, Any]
 _BEAT_SECONDS = 10.0
 _LONG_SECONDS = 60.0
 _MAX_DETAIL = 300
-_HASHED_SIDE = 128  # pixels: a perceptual hash needs no more
+_HASHED_SIDE = 48  # pixels: a perceptual hash looks at 32 x 32
+_SMALL_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class CollectTask:
     out: str
     fingerprint: str
     web: WebSettings
+    decode: bool = True  # each picture, for its perceptual hash and to know that it is whole
 
 
 def as_inputs(shards: Sequence[Sequence[Link]]) -> pa.Table:
@@ -133,14 +135,17 @@ class _Gatherer:
             return _row(link, status=error.reason, detail=error.detail, code=error.code)
         if fetched.unchanged and before:
             return before | {"fetched": _now(), "code": fetched.code}
-        loop = asyncio.get_running_loop()
-        facts = await loop.run_in_executor(self._thread, self._keep, fetched.data)
+        if len(fetched.data) <= _SMALL_BYTES:  # to hand it to a thread would take longer
+            facts = self._keep(fetched.data)
+        else:
+            loop = asyncio.get_running_loop()
+            facts = await loop.run_in_executor(self._thread, self._keep, fetched.data)
         return _row(link, **facts, **_told(fetched))
 
     def _keep(self, data: bytes) -> Row:
         self._keeping_since = time.monotonic()
         try:
-            return keep(self._task.out, data)
+            return keep(self._task.out, data, self._task.decode)
         finally:
             self._keeping_since = None
 
@@ -154,27 +159,32 @@ class _Gatherer:
             await asyncio.sleep(_BEAT_SECONDS)
 
 
-def keep(out: str, data: bytes) -> Row:
+def keep(out: str, data: bytes, decode: bool = True) -> Row:
     """What is to be said of the bytes: a picture, which is stored, or why it is none."""
     facts: Row = {"bytes": len(data)}
     try:
         header = images.check(data)
-        reduction = _reduction(min(header.width, header.height))
-        picture = images.decode(data, reduction=reduction)
+        seen = _perceptual_hash(data, header) if decode else None
     except ImageError as error:
         return facts | {"status": error.reason, "detail": error.detail}
     image_id = images.content_hash(data)
     name = blobs.name_of(image_id, header.format)
     blobs.write(out, name, data)
-    upright = images.upright(picture.pixels, header.orientation)
     return facts | {
         "status": OK,
         "image": name,
         "image_id": image_id,
         "width": header.width,
         "height": header.height,
-        "perceptual_hash": f"{images.perceptual_hash(upright):016x}",
+        "perceptual_hash": seen,
     }
+
+
+def _perceptual_hash(data: bytes, header: images.Header) -> str:
+    """The hash as it is stored. Raises ImageError for what cannot be decoded."""
+    reduction = _reduction(min(header.width, header.height))
+    pixels = images.decode(data, reduction=reduction).pixels
+    return f"{images.perceptual_hash(images.upright(pixels, header.orientation)):016x}"
 
 
 def _reduction(side: int) -> int:

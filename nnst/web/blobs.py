@@ -27,8 +27,9 @@ def name_of(image_id: str, kind: str) -> str:
 
 
 def path_of(name: str) -> str:
-    """Where the file of this name lies below the output folder."""
-    return f"{FOLDER}/{name[:2]}/{name[2:4]}/{name}"
+    """Where the file of this name lies below the output folder: in one of 256 folders, as one for
+    nearly each picture would cost more than the picture."""
+    return f"{FOLDER}/{name[:2]}/{name}"
 
 
 def is_there(out: str, row: Mapping[str, Any]) -> bool:

@@ -66,14 +66,16 @@ def commit_of(book: Ledger) -> bytes:
 
 def write(book: Ledger, rows: Sequence[Row], packed: Places) -> None:
     """Write the archive: the rows of `distinct`, packed or as files, near duplicates in groups."""
-    ids = [row["image_id"] for row in rows]
-    groups = near_duplicate_groups(ids, [int(row["perceptual_hash"], 16) for row in rows])
+    hashed = [row for row in rows if row["perceptual_hash"]]
+    hashes = [int(row["perceptual_hash"], 16) for row in hashed]
+    ids = [row["image_id"] for row in hashed]
+    groups = dict(zip(ids, near_duplicate_groups(ids, hashes), strict=True))
     table = pa.Table.from_pylist(
         [
             {name: row[name] for name in records.STORED.names if name in row}
             | dict(zip(("container", "offset", "stamp"), _place(row, packed), strict=True))
-            | {"group": group}
-            for row, group in zip(rows, groups, strict=True)
+            | {"group": groups.get(row["image_id"], row["image_id"])}
+            for row in rows
         ],
         schema=records.STORED.with_metadata({STORED_KEY: commit_of(book)}),
     )
