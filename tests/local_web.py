@@ -56,6 +56,7 @@ class LocalWeb:
         self.trapped: list[str] = []
         self.port = 0
         self._open: dict[str, set[asyncio.StreamWriter]] = {host: set() for host in self.hosts}
+        self._servers: list[asyncio.Server] = []
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -86,20 +87,27 @@ class LocalWeb:
         self._loop.run_until_complete(self._listen())
         self._ready.set()
         self._loop.run_forever()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        for writers in self._open.values():
-            for writer in writers:
-                writer.transport.abort()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._close())
         self._loop.close()
 
     async def _listen(self) -> None:
         trap = await asyncio.start_server(self._trap, TRAP, 0)
         self.port = trap.sockets[0].getsockname()[1]
+        self._servers = [trap]
         for host in self.hosts:
-            await asyncio.start_server(self._talk, host, self.port, backlog=512)
+            self._servers.append(await asyncio.start_server(self._talk, host, self.port))
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for writers in self._open.values():
+            for writer in writers:
+                writer.transport.abort()
+        tasks = asyncio.all_tasks(self._loop) - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0.01)
 
     async def _trap(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.trapped.append(str(writer.get_extra_info("peername")))

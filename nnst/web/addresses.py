@@ -143,7 +143,7 @@ def _bad(detail: str) -> FetchError:
 
 def _host(host: str) -> str:
     """The host in one spelling: a name in ASCII, or an address as its own standard writes it."""
-    if ":" in host:
+    if ":" in host and "%" not in host:  # a zone is this machine's own
         try:
             return str(ipaddress.IPv6Address(host))
         except ValueError:

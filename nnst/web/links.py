@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urljoin
@@ -24,7 +24,8 @@ _IMAGE_PROPERTIES = frozenset(
     {"og:image", "og:image:url", "og:image:secure_url", "twitter:image", "twitter:image:src"}
 )
 _LAZY = ("data-src", "data-original", "data-lazy-src")
-_CANDIDATE = re.compile(r"\s*([^\s,]\S*[^\s,]|[^\s,])(?:\s+([0-9.]{1,12})([wx]))?\s*(?:,|$)")
+_SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)[wx]")
+_MAX_SRCSET = 100_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +148,35 @@ def _add_element(gathering: _Gathering, element: Any) -> None:
 
 def largest_of(srcset: str | None) -> str | None:
     """The largest candidate of a `srcset`: the others are the same picture in fewer pixels."""
-    candidates = []
-    for match in _CANDIDATE.finditer((srcset or "")[:100_000]):
-        try:
-            size = float(match[2] or 1)
-        except ValueError:
-            continue
-        candidates.append((size, match[1]))
-    return max(candidates, key=lambda item: item[0])[1] if candidates else None
+    best, largest = None, -1.0
+    for address, size in _candidates((srcset or "")[:_MAX_SRCSET].split()):
+        if size > largest:
+            best, largest = address, size
+    return best
+
+
+def _candidates(words: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """(address, size) of a `srcset` in words: `a.jpg 1x, b.jpg 2x`, `a.jpg 400w,b.jpg 800w`."""
+    address = ""
+    for word in words:
+        if address:  # a size, and maybe the next address behind a comma
+            size, comma, word = word.partition(",")
+            yield address, _size(size)
+            address = ""
+            if not comma:
+                continue
+        word = word.lstrip(",")
+        if word.endswith(","):
+            yield word.rstrip(","), 1.0
+        else:
+            address = word
+    if address:
+        yield address, 1.0
+
+
+def _size(text: str) -> float:
+    match = _SIZE.fullmatch(text)
+    return float(match[1]) if match else 0.0
 
 
 def _add_json_ld(gathering: _Gathering, text: str) -> None:

@@ -124,7 +124,7 @@ def _check_columns(path: str, row: Mapping[str, Any], wanted: Sequence[str]) -> 
     for name in wanted:
         if name not in names:
             close = difflib.get_close_matches(name, names, n=1)
-            flag = "--set list.url" if name == wanted[0] else "--set list.carry"
+            flag = "--set source.url" if name == wanted[0] else "--set source.carry"
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise InputError(
                 f"{path} has no column {name!r} (it has {', '.join(names)})",

@@ -16,6 +16,7 @@ from nnst.web.links import Link, Page, Sitemap, read_page, read_sitemap
 MAX_SITEMAPS = 1_000
 
 _CHARSET = re.compile(r"charset=[\"']?([a-z0-9_.:-]{1,40})", re.IGNORECASE)
+_SITEMAP = re.compile(rb"<(\w+:)?(urlset|sitemapindex)\b")
 _HTML = re.compile(rb"<(!doctype html|html|head|body)", re.IGNORECASE)
 
 
@@ -64,10 +65,10 @@ class Site:
         kind = images.sniff(data[:512])
         if kind in images.READABLE:
             yield Link(found.url)
-        elif kind == "xml" or (kind is None and not _HTML.search(data[:4096])):
-            if kind is None:
-                raise InputError(f"{found.url} is no page, sitemap or picture", "check the address")
+        elif _is_sitemap(data, kind, found.content_type or ""):
             yield from self._of_sitemap(read_sitemap(data, found.url), depth)
+        elif "html" not in (found.content_type or "") and not _HTML.search(data[:4096]):
+            raise InputError(f"{found.url} is no page, sitemap or picture", "check the address")
         else:
             charset = _CHARSET.search(found.content_type or "")
             page = read_page(data, found.url, charset[1] if charset else None)
@@ -110,6 +111,12 @@ class Site:
             if url not in self._seen and host_of(url) == host_of(self._first):
                 self._seen.add(url)
                 self._queue.append((url, depth))
+
+
+def _is_sitemap(data: bytes, kind: str | None, content_type: str) -> bool:
+    """Whether it is one, or XML that might be: XHTML says in its header that it is a page."""
+    named = _SITEMAP.search(data[:4096]) is not None
+    return named or (kind == "xml" and "html" not in content_type)
 
 
 def _says(page: Page, directive: str) -> bool:
