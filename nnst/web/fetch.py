@@ -305,9 +305,7 @@ def _refusal(code: int) -> tuple[str, str]:
     """Reason and detail of an answer that holds no picture."""
     if code in (404, 410):
         return "not_found", f"HTTP {code}"
-    if 300 <= code < 400:
-        return "bad_redirect", f"HTTP {code}"
-    return ("refused" if code >= 400 else "server_error"), f"HTTP {code}"
+    return ("bad_redirect" if 300 <= code < 400 else "refused"), f"HTTP {code}"
 
 
 def inflated(data: bytes, limit: int) -> bytes:

@@ -66,15 +66,18 @@ class Host:
         one passes while the other is awaited."""
         loop = asyncio.get_running_loop()
         while True:
+            self._check_given_up()
             await asyncio.sleep(max(0.0, self._next - loop.time()))
+            self._check_given_up()
             await self._in_flight.acquire()
-            if self._given_up:
-                self._in_flight.release()
-                raise FetchError("host_down", self._given_up)
             if self._next <= loop.time():
                 self._next = loop.time() + self._interval
                 return
             self._in_flight.release()
+
+    def _check_given_up(self) -> None:
+        if self._given_up:
+            raise FetchError("host_down", self._given_up)
 
     def answered(self) -> None:
         """It answered, whatever it said."""
@@ -89,6 +92,7 @@ class Host:
             return
         if error.wait > self._settings.max_wait:
             self._given_up = f"it asked to be left alone for {error.wait:.0f} s"
+            return
         self._next = max(self._next, asyncio.get_running_loop().time() + error.wait)
 
     def pause_before(self, attempt: int) -> float:
