@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nnst.errors import FetchError, InputError
+from nnst.errors import InputError
 from nnst.web import (
     Fetcher,
     Found,
@@ -578,10 +578,3 @@ def test_a_service_on_a_private_address_is_not_asked() -> None:
         with pytest.raises(InputError, match="private_address"):
             asyncio.run(run())
         assert web.trapped == []
-
-
-def test_the_reason_of_a_refusal_survives_a_process() -> None:
-    import pickle
-
-    error = pickle.loads(pickle.dumps(FetchError("rate_limited", "why", 429, 3.0)))
-    assert (error.reason, error.detail, error.code, error.wait) == ("rate_limited", "why", 429, 3.0)

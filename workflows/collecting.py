@@ -24,7 +24,7 @@ from nnst.web.links import FACTS
 
 Row = dict[str, Any]
 
-_BEAT_SECONDS = 10.0
+_BEAT_SECONDS = 1.0
 _LONG_SECONDS = 60.0
 _MAX_DETAIL = 300
 _HASHED_SIDE = 48  # pixels: a perceptual hash looks at 32 x 32

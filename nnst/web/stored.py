@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from nnst import records, storage
+from nnst.archive import tar
+from nnst.archive.members import Place
 from nnst.archive.sources import STORED_FILE, STORED_KEY
 from nnst.crops import near_duplicate_groups
 from nnst.ledger import Ledger
@@ -32,15 +34,26 @@ def distinct(book: Ledger) -> list[Row]:
 
 
 def places(out: str) -> dict[str, tuple[str, int, str]]:
-    """Where the pictures lie that are packed already."""
+    """Where the pictures lie that are packed already; as the tars say if the archive is lost."""
     if not storage.exists(storage.join(out, STORED_FILE)):
-        return {}
+        return {name: place for each in _tars(out) for name, place in _places_in(out, each)}
     rows = read(out, ["image", "container", "offset", "stamp"]).to_pylist()
     return {
         row["image"]: (row["container"], row["offset"], row["stamp"])
         for row in rows
         if row["offset"] >= 0
     }
+
+
+def _tars(out: str) -> list[str]:
+    names = storage.names(storage.join(out, blobs.TARS))
+    return [f"{blobs.TARS}/{name}" for name in names]
+
+
+def _places_in(out: str, name: str) -> Iterator[tuple[str, tuple[str, int, str]]]:
+    with storage.open_stream(storage.join(out, *name.split("/"))) as stream:
+        for row in tar.find(stream, Place(name, name)).rows:
+            yield row.image, (name, row.offset, row.stamp)
 
 
 def read(out: str, columns: Sequence[str]) -> pa.Table:
