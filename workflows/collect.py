@@ -98,13 +98,18 @@ def _collect(book: ledger.Ledger, settings: CollectConfig, reach: WebSettings) -
     if not book.is_done():
         task = CollectTask(book.out, book.fingerprint, reach, settings.decode)
         work = partial(collect_shard, task)
-        fanout.fan_out(book, work, settings.fanout, "collect")
+        fanout.fan_out(book, work, _without_gpu(settings.fanout), "collect")
     with ledger.held(book.out, lease):
-        collected.finish(book, settings.format, settings.fanout)
+        collected.finish(book, settings.format, _without_gpu(settings.fanout))
         drawn = ("", 0)
         if settings.imglab:
             drawn = collected.write_imglab(book.out, settings.imglab, _comment(settings))
     return _outcome(book, settings, drawn)
+
+
+def _without_gpu(settings: FanoutSettings) -> FanoutSettings:
+    """The same, and no GPU is taken for work that has none to do."""
+    return replace(settings, gpus=settings.gpus or 0.0)
 
 
 def _web_settings(settings: CollectConfig) -> WebSettings:

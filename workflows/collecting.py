@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import json
 import time
 from collections import Counter, deque
@@ -205,9 +204,12 @@ def _known(before: Mapping[str, Any] | None) -> Known | None:
 
 def _told(fetched: Fetched) -> Row:
     """What the server said of the picture."""
-    told = dataclasses.asdict(fetched)
-    return {"final_url": told.pop("url")} | {
-        name: told[name] for name in ("code", "content_type", "etag", "last_modified")
+    return {
+        "final_url": fetched.url,
+        "code": fetched.code,
+        "content_type": fetched.content_type,
+        "etag": fetched.etag,
+        "last_modified": fetched.last_modified,
     }
 
 
@@ -217,6 +219,6 @@ def _row(link: Link, **facts: Any) -> Row:
     row = dict.fromkeys(records.COLLECTED.names) | {"url": link.url} | said | facts
     row["detail"] = row["detail"][:_MAX_DETAIL] if row["detail"] else None
     for name, value in row.items():
-        if isinstance(value, str):  # a server may send what is no text
+        if isinstance(value, str) and not value.isascii():  # a server may send what is no text
             row[name] = value.encode("utf-8", "backslashreplace").decode()
     return row | {"fetched": _now()}

@@ -194,12 +194,14 @@ class _CheckedResolver(AbstractResolver):
 
 def _checked_response(safety: SafetySettings) -> type[aiohttp.ClientResponse]:
     """Responses that look once more at whom they come from before a byte is read."""
+    known: set[str] = set()
 
     class CheckedResponse(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             peer: Sequence[Any] | None = connection.transport.get_extra_info("peername")
-            if peer is not None:
+            if peer is not None and peer[0] not in known:
                 safety.check_dialled(peer[0])
+                known.add(peer[0])
             return await super().start(connection)
 
     return CheckedResponse

@@ -243,7 +243,7 @@ class Fetcher:
         task = self._rules.get(origin)
         if task is None or _is_stale(task):
             task = self._rules[origin] = asyncio.create_task(self._read_rules(origin))
-        return await asyncio.shield(task)
+        return task.result() if task.done() else await asyncio.shield(task)
 
     async def _read_rules(self, origin: str) -> _HostRules:
         respect = self.settings.respect

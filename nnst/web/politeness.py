@@ -67,8 +67,9 @@ class Host:
         loop = asyncio.get_running_loop()
         while True:
             self._check_given_up()
-            await asyncio.sleep(max(0.0, self._next - loop.time()))
-            self._check_given_up()
+            if self._next > loop.time():
+                await asyncio.sleep(self._next - loop.time())
+                self._check_given_up()
             await self._in_flight.acquire()
             if self._next <= loop.time():
                 self._next = loop.time() + self._interval

@@ -8,7 +8,9 @@ follows robots.txt and TDMRep as always; only the pace of a host is lifted. From
     python -m tests.benchmarks.bench_collect --img2dataset VENV/bin/img2dataset [--pictures 10000]
 
 The rate that counts is the server's: pictures between its first and last request, so that starting
-Ray (nnst) or a pool of processes (img2dataset) is left out; the whole command is beside it.
+Ray (nnst) or a pool of processes (img2dataset) is left out; the whole command is beside it. So is
+the processor time that the command and all its processes took for a picture meanwhile: on a machine
+that others use too, that is the figure to compare.
 Exits 1 where a run did not get every picture.
 """
 
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,13 +26,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from nnst import images
 from nnst.scenes.photographs import photographs
@@ -105,7 +110,7 @@ def serve(hosts: int, pipe: Connection) -> None:
     asyncio.run(run())
 
 
-@contextmanager
+@contextlib.contextmanager
 def server(hosts: int) -> Iterator[tuple[int, Connection]]:
     """The port, and a pipe to ask for the times at which pictures were given."""
     ours, theirs = multiprocessing.Pipe()
@@ -127,21 +132,63 @@ class Run:
     pictures: int  # that lie on disk
     served: int
     rate: float  # pictures a second, between the first and the last request
+    cpu_ms: float  # a picture, of the command and its descendants, meanwhile
+
+
+class CpuWatch(threading.Thread):
+    """Looks now and then how much processor time a process and its descendants have taken."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self.pid = pid
+        self.over = threading.Event()
+        self.spent: dict[int, float] = {}  # by process; of those that ended, what was seen last
+        self.seen: list[tuple[float, float]] = []  # time, seconds spent by then
+
+    def run(self) -> None:
+        while not self.over.wait(0.1):
+            for pid in self._family():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                    ticks = int(fields[11]) + int(fields[12])
+                    self.spent[pid] = ticks / os.sysconf("SC_CLK_TCK")
+            self.seen.append((time.monotonic(), sum(self.spent.values())))
+
+    def _family(self) -> list[int]:
+        found = [self.pid]
+        for pid in found:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    found += map(int, (task / "children").read_text().split())
+        return found
+
+    def between(self, begun: float, ended: float) -> float:
+        """Seconds of processor time spent between two times."""
+        times, spent = zip(*self.seen, strict=True)
+        first, last = np.interp([begun, ended], times, spent)
+        return float(last - first)
 
 
 def measure(name: str, command: list[str], out: Path, pipe: Connection) -> Run:
     begun = time.monotonic()
     # Ray makes way for others on a busy machine; here both are to have the same share of it.
     environment = {"HOME": str(out.parent), "RAY_worker_niceness": "0"}
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    with (out.parent / "said").open("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | environment)
+        watch = CpuWatch(process.pid)
+        watch.start()
+        code = process.wait()
+        watch.over.set()
+        watch.join()
+        if code:
+            print((out.parent / "said").read_text()[-2000:], file=sys.stderr)
     seconds = time.monotonic() - begun
     pipe.send(True)
     times = sorted(pipe.recv())
-    if done.returncode:
-        print(done.stdout[-2000:], done.stderr[-2000:], file=sys.stderr)
     kept = sum(1 for path in out.rglob("*.jpg") if path.is_file())
     spread = times[-1] - times[0] if len(times) > 1 else float("inf")
-    return Run(name, seconds, kept, len(times), len(times) / spread)
+    cpu = watch.between(times[0], times[-1]) / len(times) * 1e3 if times else float("nan")
+    return Run(name, seconds, kept, len(times), len(times) / spread, cpu)
 
 
 def nnst(urls: Path, out: Path, port: int, decode: bool) -> list[str]:
@@ -150,7 +197,7 @@ def nnst(urls: Path, out: Path, port: int, decode: bool) -> list[str]:
         "safety.networks": NETWORK,
         "safety.ports": str(port),
         "pace.rate": "0",
-        "pace.connections": "8",
+        "pace.connections": "4",
         "shard_links": "2500",
         "decode": str(decode).lower(),
     }
@@ -208,7 +255,8 @@ def main() -> int:
     else:
         for run in runs:
             print(
-                f"{run.name:24} {run.rate:8.0f} pictures/s, {run.pictures:,} kept, "
+                f"{run.name:24} {run.rate:8.0f} pictures/s, {run.cpu_ms:.2f} ms of processor a "
+                f"picture, {run.pictures:,} kept, "
                 f"{run.served:,} served, whole command {run.seconds:.0f} s"
             )
     return 0 if all(run.pictures == options.pictures for run in runs) else 1
