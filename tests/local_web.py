@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 TRAP = "127.0.0.1"
 REASONS = {200: "OK", 301: "Moved", 302: "Found", 304: "Not Modified", 404: "Not Found"}
@@ -28,6 +28,7 @@ class Request:
     headers: Mapping[str, str]  # names in small letters
     begun: float
     connections: int  # of this host that are open, this one included
+    port: int = 0  # from which it came
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ class LocalWeb:
         mine.add(writer)
         try:
             while request := await self._read(host, reader):
+                request = replace(request, port=writer.get_extra_info("peername")[1])
                 self.log.append(request)
                 if not await self._answer(request, writer):
                     return

@@ -584,6 +584,26 @@ def test_a_worker_that_waits_for_a_host_is_not_taken_for_stuck(
     assert "WorkerCrashedError" not in notes
 
 
+def test_small_pictures_and_large_ones_come_together(collect: Collect, tmp_path: Path) -> None:
+    """Large ones are decoded in a thread, while small ones go on."""
+    rng = np.random.default_rng(1)
+    large = images.encode_png(rng.integers(0, 256, (800, 900, 3), dtype=np.uint8))
+    assert len(large) > 2 << 20
+
+    def mixed(request: Request) -> Reply:
+        number = request.path[1:].partition(".")[0]
+        if not number.isdecimal():
+            return NOT_FOUND
+        size = int(number) % 4 == 0
+        return Reply(large if size else jpeg(int(number)))
+
+    with LocalWeb(mixed, hosts=4) as web:
+        urls = write_list(tmp_path, web, [f"/{n}.jpg" for n in range(24)], hosts=4)
+        done = collect(web, urls, "--json", out=tmp_path / "out")
+    assert (done.document["pictures"], done.document["duplicates"]) == (19, 5)
+    assert {row["status"] for row in rows_of(tmp_path / "out")} == {"ok"}
+
+
 def test_plain_readers_open_the_tables(collect: Collect, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with LocalWeb(site) as web:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import json
 import os
@@ -206,6 +207,57 @@ def test_two_thousand_addresses_end_in_two_thousand_rows_whatever_dies(
     assert wrong == []
     assert "50 skipped: listed again" in said
     _check_archive(out, rows)
+
+
+def owner_of(port: int) -> int:
+    """The process that has a connection from this local port."""
+    inodes = {
+        fields[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if (fields := line.split())[1].endswith(f":{port:04X}")
+    } - {"0"}
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            if wanted & {os.readlink(path) for path in folder.iterdir()}:
+                return int(folder.parent.name)
+    raise AssertionError(f"nobody has port {port}")
+
+
+def test_a_worker_that_dies_costs_no_finished_address_a_second_request(
+    nnst: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its shard is done again by another one, behind the last row of its journal."""
+    out, count = tmp_path / "out", 200
+    victims: dict[int, set[str]] = {}  # process -> addresses finished by then
+
+    def site(request: Request) -> Reply:
+        if not request.path.startswith("/p/"):
+            return NOT_FOUND
+        if not victims and len(web.asked()) > count / 2:
+            worker = owner_of(request.port)
+            os.kill(worker, signal.SIGKILL)
+            victims[worker] = finished(out)
+        return Reply(jpeg(int(request.path[3:])), seconds=0.01)
+
+    with LocalWeb(site, hosts=4) as web:
+        listed = [web.url(f"/p/{n}", 1 + n % 4) for n in range(count)]
+        (tmp_path / "urls.txt").write_text("\n".join(listed))
+        flags = {"safety.networks": "127.0.1.0/24", "safety.ports": web.port, "pace.rate": 0}
+        words = [word for name, value in flags.items() for word in ("--set", f"{name}={value}")]
+        contact = ("--contact", "me@example.org")
+        done = nnst("collect", tmp_path / "urls.txt", "--out", out, *contact, *words)
+        assert done.code == 0, done.err
+        ((worker, known),) = victims.items()
+        assert worker != os.getpid()
+        assert len(known) > count / 4
+        counts = Counter(f"http://{each.host}:{web.port}{each.path}" for each in web.asked())
+        assert {url for url in known if counts[url] != 1} == set()
+        assert max(request.connections for request in web.log) <= CONNECTIONS
+    rows = Ledger.open(str(out)).read("pictures").to_pylist()
+    assert [row["status"] for row in rows] == ["ok"] * count
+    notes = "".join(path.read_text() for path in (out / "attempts").iterdir())
+    assert "WorkerCrashedError" in notes
 
 
 def _check_waits(web: LocalWeb) -> None:

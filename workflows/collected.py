@@ -79,7 +79,7 @@ def _pack(book: Ledger, rows: Sequence[Row], settings: FanoutSettings) -> stored
     found: dict[str, tuple[str, int, str]] = {}
     with Progress("pack", len(rows)) as progress:
         work = partial(_pack_shard, book.out)
-        for _, (tar, places) in fanout.run_tasks(work, tasks, settings, progress, book.note):
+        for _, (tar, places) in fanout.run_tasks(work, tasks, settings, progress):
             found |= {image: (tar, offset, stamp) for image, offset, stamp in places}
             progress.advance(len(places))
     return found
@@ -107,8 +107,9 @@ def _tables(rows: Sequence[Row]) -> list[pa.Table]:
     return [pa.Table.from_pylist(lot, schema=records.COLLECTED) for lot in lots]
 
 
-def _pack_shard(out: str, number: int, rows: pa.Table) -> tuple[str, list[tuple[str, int, str]]]:
-    return blobs.write_tar(out, number, rows.to_pylist())
+def _pack_shard(out: str, shard: int, inputs: pa.Table) -> tuple[str, list[tuple[str, int, str]]]:
+    """Pack the pictures of these rows (records.COLLECTED) into the tar of this number."""
+    return blobs.write_tar(out, shard, inputs.to_pylist())
 
 
 def write_imglab(out: str, folder: str, comment: str) -> tuple[str, int]:

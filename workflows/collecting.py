@@ -7,7 +7,6 @@ import json
 import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +92,7 @@ class _Gatherer:
     def __init__(self, task: CollectTask, journal: Journal) -> None:
         self._task = task
         self._journal = journal
-        self._thread: ThreadPoolExecutor | None = None  # that decodes, while others are fetched
+        self._decoding = asyncio.Lock()
         self._keeping_since: float | None = None
 
     async def gather(self, links: Sequence[Link]) -> None:
@@ -103,18 +102,17 @@ class _Gatherer:
             host = web.host_of(link.url) if link.reason is None else ""
             queues.setdefault(host, deque()).append(link)
         pace = self._task.web.pace
-        with ThreadPoolExecutor(1) as self._thread:
-            async with Fetcher(self._task.web) as fetcher:
-                beat = asyncio.create_task(self._beat())
-                try:
-                    async with asyncio.TaskGroup() as group:
-                        for queue in queues.values():
-                            for _ in range(min(pace.connections, len(queue))):
-                                group.create_task(self._empty(queue, fetcher))
-                except BaseExceptionGroup as errors:
-                    raise errors.exceptions[0] from None  # one line says more than a group
-                finally:
-                    beat.cancel()
+        async with Fetcher(self._task.web) as fetcher:
+            beat = asyncio.create_task(self._beat())
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for queue in queues.values():
+                        for _ in range(min(pace.connections, len(queue))):
+                            group.create_task(self._empty(queue, fetcher))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None  # one line says more than a group
+            finally:
+                beat.cancel()
 
     async def _empty(self, queue: deque[Link], fetcher: Fetcher) -> None:
         """Fetch the links of one host until there are none."""
@@ -134,12 +132,16 @@ class _Gatherer:
             return _row(link, status=error.reason, detail=error.detail, code=error.code)
         if fetched.unchanged and before:
             return before | {"fetched": _now(), "code": fetched.code}
-        if len(fetched.data) <= _SMALL_BYTES:  # to hand it to a thread would take longer
-            facts = self._keep(fetched.data)
-        else:
-            loop = asyncio.get_running_loop()
-            facts = await loop.run_in_executor(self._thread, self._keep, fetched.data)
-        return _row(link, **facts, **_told(fetched))
+        return _row(link, **await self._kept(fetched.data), **_told(fetched))
+
+    async def _kept(self, data: bytes) -> Row:
+        """What `keep` says. A small picture is decoded here, as to hand it on would take longer; a
+        large one in a thread, while others are fetched. Never two at a time: a guard has one
+        child."""
+        if len(data) <= _SMALL_BYTES and not self._decoding.locked():
+            return self._keep(data)
+        async with self._decoding:
+            return await asyncio.to_thread(self._keep, data)
 
     def _keep(self, data: bytes) -> Row:
         self._keeping_since = time.monotonic()
