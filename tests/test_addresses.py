@@ -78,6 +78,7 @@ def test_an_address_has_one_spelling(written: str, expected: str) -> None:
         f"http://example.org/{'a' * 10_000}",
         f"http://{'a' * 64}.example/",
         "http://xn--\ud800.example/",
+        "http://example.org/\udcff",  # a byte that is no text, as headers may hold
     ],
 )
 def test_what_is_no_address_to_fetch_from_is_refused(written: str) -> None:

@@ -30,7 +30,7 @@ _IPV4_IN_IPV6 = tuple(  # the last 32 bits are an IPv4 address
 )
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\\\\]")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\\\\\ud800-\udfff]")
 _PATH_CHARACTERS = "/%:@!$&'()*+,;=-._~"
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -103,7 +103,7 @@ def canonical(url: str, ports: Sequence[int] = (80, 443)) -> str:
     if len(text) > MAX_URL:
         raise _bad(f"an address of {len(text):,} characters, the limit is {MAX_URL:,}")
     if _CONTROL.search(text):
-        raise _bad("a control character or a backslash in the address")
+        raise _bad("a control character, a backslash or no text in the address")
     try:
         parts = urlsplit(text)
         port = parts.port
