@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -50,8 +51,11 @@ NOT_FOUND = Reply(b"no such thing", 404)
 class LocalWeb:
     """The servers; a context manager."""
 
-    def __init__(self, site: Site, hosts: int = 1) -> None:
+    def __init__(
+        self, site: Site, hosts: int = 1, certificate: ssl.SSLContext | None = None
+    ) -> None:
         self.site = site
+        self.certificate = certificate
         self.hosts = [f"127.0.1.{number}" for number in range(1, hosts + 1)]
         self.log: list[Request] = []
         self.trapped: list[str] = []
@@ -73,7 +77,8 @@ class LocalWeb:
 
     def url(self, path: str, host: int = 1) -> str:
         """The address of a path on a host."""
-        return f"http://127.0.1.{host}:{self.port}{path}"
+        scheme = "https" if self.certificate else "http"
+        return f"{scheme}://127.0.1.{host}:{self.port}{path}"
 
     def asked(self, path: str | None = None) -> list[Request]:
         """What was asked for, of a path alone or of all but the rules of hosts."""
@@ -96,7 +101,8 @@ class LocalWeb:
         self.port = trap.sockets[0].getsockname()[1]
         self._servers = [trap]
         for host in self.hosts:
-            self._servers.append(await asyncio.start_server(self._talk, host, self.port))
+            server = await asyncio.start_server(self._talk, host, self.port, ssl=self.certificate)
+            self._servers.append(server)
 
     async def _close(self) -> None:
         for server in self._servers:

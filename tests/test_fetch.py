@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import email.utils
 import gzip
+import ipaddress
 import itertools
 import socket
+import ssl
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +17,9 @@ from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
-from multidict import CIMultiDict, CIMultiDictProxy
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from nnst import __version__
 from nnst.errors import FetchError
@@ -28,7 +33,6 @@ from nnst.web import (
     WebSettings,
     canonical,
 )
-from nnst.web.client import Answer
 from nnst.web.fetch import Known
 from tests.local_web import NOT_FOUND, TRAP, LocalWeb, Reply, Request, Script, Site
 
@@ -315,16 +319,62 @@ def test_redirects_are_followed_and_counted() -> None:
         assert len(web.asked("/loop")) == 6
 
 
-def test_a_redirect_from_https_to_http_is_refused() -> None:
-    headers = CIMultiDictProxy(CIMultiDict({"Location": "http://example.org/"}))
-    with pytest.raises(FetchError, match="from https to http"):
-        asyncio.run(_redirected("https://example.org/", headers))
-    headers = CIMultiDictProxy(CIMultiDict({"Location": "https://example.org/b"}))
-    assert asyncio.run(_redirected("http://example.org/", headers)) == "https://example.org/b"
+# --- Certificates
 
 
-async def _redirected(url: str, headers: CIMultiDictProxy[str]) -> str:
-    return Fetcher(settings())._redirected(url, Answer(301, headers, b""))
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
+    """That of a server for 127.0.1.1 and 127.0.1.2, signed by itself."""
+    now = datetime.datetime.now(datetime.UTC)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a test")])
+    hosts = [x509.IPAddress(ipaddress.ip_address(f"127.0.1.{number}")) for number in (1, 2)]
+    signed = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(hosts), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path_factory.mktemp("certificate") / "both.pem"
+    path.write_bytes(private + signed.public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused_unless_that_is_set(
+    certificate: ssl.SSLContext,
+) -> None:
+    with LocalWeb(serving({"/a": Reply(b"x")}), certificate=certificate) as web:
+        found = fetch(web.url("/a"), settings(web))
+        assert isinstance(found, FetchError)
+        assert found.reason == "connection_failed"
+        assert "certificate" in found.detail.lower()
+        assert web.log == []
+        safety = SafetySettings(networks=SERVERS, ports=(web.port,), insecure=True)
+        assert reason(fetch(web.url("/a"), settings(web, safety=safety))) == "ok"
+
+
+def test_a_redirect_from_https_to_http_is_refused(certificate: ssl.SSLContext) -> None:
+    pages: dict[str, Reply | Script] = {"/b": Reply(b"x")}
+    with LocalWeb(serving(pages), hosts=2, certificate=certificate) as web:
+        plain = web.url("/b").replace("https:", "http:")
+        pages["/down"] = Reply(code=301, headers={"Location": plain})
+        pages["/along"] = Reply(code=301, headers={"Location": web.url("/b", 2)})
+        safety = SafetySettings(networks=SERVERS, ports=(web.port,), insecure=True)
+        given = settings(web, safety=safety)
+        found = fetch_all([web.url("/down"), web.url("/along")], given)
+        assert [reason(each) for each in found] == ["bad_redirect", "ok"]
+        assert "from https to http" in str(found[0])
 
 
 # --- Never too much

@@ -213,6 +213,8 @@ def _as_fetch_error(error: Exception) -> FetchError:
         return FetchError("timeout", "no answer, or no further byte, in time")
     if isinstance(error, aiohttp.ClientResponseError):
         return FetchError("server_error", f"what it sent is not HTTP: {error.message[:200]}")
-    if isinstance(error, aiohttp.InvalidURL | ValueError):
-        return FetchError("bad_address", str(error)[:200])
-    return FetchError("connection_failed", f"{type(error).__name__}: {error}"[:300])
+    is_address = isinstance(error, aiohttp.InvalidURL) or not isinstance(
+        error, aiohttp.ClientError | OSError
+    )
+    word = "bad_address" if is_address else "connection_failed"  # a bad certificate among these
+    return FetchError(word, f"{type(error).__name__}: {error}"[:300])
