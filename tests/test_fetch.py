@@ -7,7 +7,6 @@ import datetime
 import email.utils
 import gzip
 import ipaddress
-import itertools
 import socket
 import ssl
 import time
@@ -33,6 +32,7 @@ from nnst.web import (
     WebSettings,
     canonical,
 )
+from nnst.web.client import LARGE_AT_ONCE
 from nnst.web.fetch import Known
 from tests.local_web import NOT_FOUND, TRAP, LocalWeb, Reply, Request, Script, Site
 
@@ -485,6 +485,50 @@ def test_a_slow_server_is_left_when_the_time_for_a_request_is_over() -> None:
         assert time.monotonic() - begun < 8
 
 
+@pytest.mark.parametrize("sized", [True, False])
+def test_of_large_bodies_only_a_few_are_held_at_a_time(sized: bool) -> None:
+    body = bytes(3 << 20)
+
+    async def unsized(writer: Any) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + body)
+        await writer.drain()
+
+    count = LARGE_AT_ONCE + 5
+    limits = LimitSettings(max_bytes=4 << 20)
+    with LocalWeb(serving({"/a": Reply(body) if sized else unsized}), hosts=count) as web:
+
+        async def run() -> None:
+            async with Fetcher(settings(web, limits=limits)) as fetcher:
+                urls = [web.url("/a", 1 + number) for number in range(count)]
+                tasks = {asyncio.create_task(fetcher.fetch(url)) for url in urls}
+                while sum(task.done() for task in tasks) < LARGE_AT_ONCE:
+                    await asyncio.sleep(0.02)
+                done = {task for task in tasks if task.done()}
+                tasks -= done
+                await asyncio.sleep(0.5)
+                assert not any(task.done() for task in tasks)
+                for task in done:
+                    task.result().release()
+                rest = await asyncio.gather(*tasks)
+                assert [len(found.data) for found in rest] == [len(body)] * 5
+
+        asyncio.run(run())
+
+
+def test_a_large_body_that_may_not_be_used_gives_its_place_back() -> None:
+    count = 2 * LARGE_AT_ONCE
+    pages: dict[str, Reply | Script] = {
+        "/no": Reply(bytes(3 << 20), headers={"X-Robots-Tag": "noai"}),
+        "/more": Reply(bytes(5 << 20)),
+        "/a": Reply(bytes(3 << 20)),
+    }
+    limits = LimitSettings(max_bytes=4 << 20)
+    with LocalWeb(serving(pages)) as web:
+        urls = [web.url(path) for path in (*["/no", "/more"] * count, "/a")]
+        found = [reason(each) for each in fetch_all(urls, settings(web, limits=limits))]
+        assert found == [*["opted_out", "too_many_bytes"] * count, "ok"]
+
+
 def test_what_comes_packed_stays_packed() -> None:
     bomb = gzip.compress(bytes(50 << 20))
     headers = {"Content-Encoding": "gzip"}
@@ -528,15 +572,17 @@ def test_a_host_is_asked_so_many_times_a_second_and_others_meanwhile() -> None:
     pages: dict[str, Reply | Script] = {f"/{n}": Reply(b"x") for n in range(5)}
     with LocalWeb(serving(pages), hosts=3) as web:
         urls = [web.url(path, host) for path in pages for host in (1, 2, 3)]
-        begun = time.monotonic()
         fetch_all(urls, settings(web, pace=PaceSettings(rate=10, in_flight=1)))
-        assert time.monotonic() - begun < 3 * 0.7  # three hosts one after the other
-        for host in web.hosts:
-            times = [request.begun for request in web.log if request.host == host]
-            assert len(times) == 7  # with the two files of rules
-            gaps = [b - a for a, b in itertools.pairwise(times)]
-            assert min(gaps) > 0.05
-            assert times[-1] - times[0] > 0.5
+        times = {
+            host: [request.begun for request in web.log if request.host == host]
+            for host in web.hosts
+        }
+        for each in times.values():
+            assert len(each) == 7  # with the two files of rules
+            assert each[-1] - each[0] > 0.5
+        # Not one after the other, although only one request is in flight at a time.
+        firsts, lasts = ([each[at] for each in times.values()] for at in (0, -1))
+        assert max(firsts) < min(lasts)
 
 
 def test_a_crawl_delay_slows_a_host_down() -> None:
@@ -576,13 +622,13 @@ def test_a_host_that_asks_for_too_long_a_wait_is_given_up() -> None:
             async with Fetcher(settings(web, pace=pace)) as fetcher:
                 for path in ("/a", "/b"):
                     try:
-                        await asyncio.wait_for(fetcher.fetch(web.url(path)), 3)
+                        await asyncio.wait_for(fetcher.fetch(web.url(path)), 30)
                     except FetchError as error:
                         reasons.append(error.reason)
             return reasons
 
         assert asyncio.run(run()) == ["host_down", "host_down"]
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 25
         assert len(web.asked()) == 1
 
 

@@ -132,7 +132,10 @@ class _Gatherer:
             return _row(link, status=error.reason, detail=error.detail, code=error.code)
         if fetched.unchanged and before:
             return before | {"fetched": _now(), "code": fetched.code}
-        return _row(link, **await self._kept(fetched.data), **_told(fetched))
+        try:
+            return _row(link, **await self._kept(fetched.data), **_told(fetched))
+        finally:
+            fetched.release()
 
     async def _kept(self, data: bytes) -> Row:
         """What `keep` says. A small picture is decoded here, as to hand it on would take longer; a

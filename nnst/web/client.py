@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -24,9 +24,14 @@ from nnst.config import setting
 from nnst.errors import FetchError
 from nnst.web.addresses import SafetySettings
 
+LARGE_AT_ONCE = 8
+_LARGE_BYTES = 1 << 20
 _CHUNK = 1 << 16
 _MAX_HEADER = 8190  # bytes of one line
 _refusals: ContextVar[list[FetchError]] = ContextVar("refusals")  # of the request that is made
+
+
+Release = Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +62,15 @@ class Answer:
     code: int
     headers: CIMultiDictProxy[str]
     body: bytes
+    release: Release = lambda: None  # to be called when the body is done with
 
 
 class Client:
-    """A session; an asynchronous context manager. `resolver` stands in for the system's."""
+    """A session; an asynchronous context manager. `resolver` stands in for the system's.
+
+    Of bodies beyond a mebibyte only a few are held at a time, whoever sends them: another one is
+    not read on before an answer's `release` is called.
+    """
 
     def __init__(
         self,
@@ -73,6 +83,7 @@ class Client:
         self._safety = safety
         self._limits = limits
         self._resolver = resolver
+        self._places = asyncio.Semaphore(LARGE_AT_ONCE)
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Client:
@@ -137,34 +148,55 @@ class Client:
                 URL(url, encoded=True), headers=headers, allow_redirects=False
             )
             async with request as response:
-                body = b""
-                if response.status == 200:
-                    body = await self._body(response, max_bytes, cut)
-                return Answer(response.status, response.headers, body)
+                if response.status != 200:
+                    return Answer(response.status, response.headers, b"")
+                body, release = await self._body(response, max_bytes, cut)
+                return Answer(response.status, response.headers, body, release)
         except (aiohttp.ClientError, OSError, ValueError) as error:  # OSError: timeouts too
             raise (refusals[0] if refusals else _as_fetch_error(error)) from None
         finally:
             _refusals.reset(token)
 
-    async def _body(self, response: aiohttp.ClientResponse, max_bytes: int, cut: bool) -> bytes:
-        """The bytes as they are sent, counted while they come. What the header says of their number
-        is a hint."""
-        too_many = FetchError("too_many_bytes", f"the limit is {max_bytes:,}", response.status)
+    async def _body(
+        self, response: aiohttp.ClientResponse, max_bytes: int, cut: bool
+    ) -> tuple[bytes, Release]:
+        """The bytes as they are sent, counted while they come, and how to give back their place.
+        What the header says of their number is a hint."""
         if (response.content_length or 0) > max_bytes and not cut:
-            raise too_many
+            raise _too_many(response, max_bytes)
         begun = time.monotonic()
-        data = bytearray()
-        async for chunk in response.content.iter_any():
-            data += chunk
-            if len(data) > max_bytes and cut:
-                return bytes(data[:max_bytes])
-            if len(data) > max_bytes:
-                raise too_many
-            seconds = time.monotonic() - begun
-            if seconds > self._limits.idle and len(data) < self._limits.min_rate * seconds:
-                what = f"{len(data):,} bytes in {seconds:.0f} s"
-                raise FetchError("timeout", what, response.status)
-        return bytes(data)
+        data, holds = bytearray(), False
+        try:
+            async for chunk in response.content.iter_any():
+                data += chunk
+                if len(data) > max_bytes:
+                    if not cut:
+                        raise _too_many(response, max_bytes)
+                    break
+                if len(data) > _LARGE_BYTES and not holds:
+                    asked = time.monotonic()
+                    await self._places.acquire()
+                    holds = True
+                    begun += time.monotonic() - asked  # the wait is not the server's
+                self._check_rate(response, len(data), time.monotonic() - begun)
+            release: Release = self._places.release if holds else _nothing
+            holds = False
+            return bytes(data[:max_bytes]), release
+        finally:
+            if holds:
+                self._places.release()
+
+    def _check_rate(self, response: aiohttp.ClientResponse, count: int, seconds: float) -> None:
+        if seconds > self._limits.idle and count < self._limits.min_rate * seconds:
+            raise FetchError("timeout", f"{count:,} bytes in {seconds:.0f} s", response.status)
+
+
+def _too_many(response: aiohttp.ClientResponse, max_bytes: int) -> FetchError:
+    return FetchError("too_many_bytes", f"the limit is {max_bytes:,}", response.status)
+
+
+def _nothing() -> None:
+    """What a small body has to give back."""
 
 
 class _CheckedResolver(AbstractResolver):

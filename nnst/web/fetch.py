@@ -17,7 +17,7 @@ from nnst import __version__
 from nnst.config import group, setting
 from nnst.errors import FetchError
 from nnst.web.addresses import SafetySettings, canonical, host_of, origin_of
-from nnst.web.client import Answer, Client, LimitSettings
+from nnst.web.client import Answer, Client, LimitSettings, Release
 from nnst.web.politeness import Host, PaceSettings
 from nnst.web.reservations import (
     TDMREP_PATH,
@@ -86,6 +86,7 @@ class Fetched:
     content_type: str | None = None
     etag: str | None = None
     last_modified: str | None = None
+    release: Release = lambda: None  # to be called when the data is done with
 
     @property
     def unchanged(self) -> bool:
@@ -136,20 +137,21 @@ class Fetcher:
         await self._client.__aexit__(kind, error, trace)
 
     async def fetch(self, url: str, known: Known | None = None) -> Fetched:
-        """The picture at a canonical address. Raises FetchError."""
+        """The picture at a canonical address, to be released. Raises FetchError."""
         headers = {"Accept": _WANTS_PICTURE, **(known.headers() if known else {})}
         return await self._patiently(url, _Request(headers, self.settings.limits.max_bytes))
 
     async def fetch_page(self, url: str) -> Fetched:
         """A page or sitemap. Raises FetchError."""
         request = _Request({"Accept": _WANTS_PAGE}, self.settings.limits.page_bytes)
-        return await self._patiently(url, request)
+        return _released(await self._patiently(url, request))
 
     async def fetch_api(self, url: str) -> Fetched:
         """The answer of a service's published interface, which is there for programs to call: no
         robots.txt is asked. Raises FetchError."""
         limit = self.settings.limits.page_bytes
-        return await self._patiently(url, _Request({"Accept": "application/json"}, limit, False))
+        request = _Request({"Accept": "application/json"}, limit, welcome=False)
+        return _released(await self._patiently(url, request))
 
     async def _patiently(self, url: str, request: _Request) -> Fetched:
         """What `_follow` gives, tried again where the server fails."""
@@ -216,14 +218,21 @@ class Fetcher:
         headers = answer.headers
         if answer.code not in (200, 304):
             raise FetchError(*_refusal(answer.code), code=answer.code)
-        if request.welcome:
-            self.settings.respect.check_tags(headers.getall("X-Robots-Tag", []))
-            self.settings.respect.check_reserved(headers.getall("tdm-reservation", []))
+        try:
+            if request.welcome:
+                self.settings.respect.check_tags(headers.getall("X-Robots-Tag", []))
+                self.settings.respect.check_reserved(headers.getall("tdm-reservation", []))
+        except FetchError:
+            answer.release()
+            raise
         return Fetched(
-            url,
-            answer.code,
-            answer.body,
-            *(headers.get(name) for name in ("Content-Type", "ETag", "Last-Modified")),
+            url=url,
+            code=answer.code,
+            data=answer.body,
+            content_type=headers.get("Content-Type"),
+            etag=headers.get("ETag"),
+            last_modified=headers.get("Last-Modified"),
+            release=answer.release,
         )
 
     async def _check_welcome(self, url: str) -> None:
@@ -258,7 +267,7 @@ class Fetcher:
         """Raises FetchError where the host cannot be reached at all."""
         try:
             request = _Request({}, ROBOTS_BYTES, welcome=False, cut=True)
-            found = await self._patiently(f"{origin}/robots.txt", request)
+            found = _released(await self._patiently(f"{origin}/robots.txt", request))
         except FetchError as error:
             if error.code is None and error.reason != "bad_redirect":
                 raise
@@ -268,12 +277,18 @@ class Fetcher:
     async def _read_reservations(self, origin: str) -> Reservations:
         try:
             request = _Request({}, self.settings.limits.page_bytes, welcome=False)
-            found = await self._patiently(origin + TDMREP_PATH, request)
+            found = _released(await self._patiently(origin + TDMREP_PATH, request))
         except FetchError:
             return Reservations()
         if (found.content_type or "").lower().startswith("text/html"):
             return Reservations()  # sites that answer every address with their own page
         return reservations_of(found.data)
+
+
+def _released(found: Fetched) -> Fetched:
+    """The same, when there is no crowd of its kind to be held back."""
+    found.release()
+    return found
 
 
 def _is_stale(task: asyncio.Task[_HostRules]) -> bool:
