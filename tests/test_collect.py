@@ -300,6 +300,30 @@ def test_a_pass_that_was_cut_short_as_it_began_goes_on(collect: Collect, tmp_pat
         assert [row["image_id"] for row in rows_of(out)] == [row["image_id"] for row in before]
 
 
+def test_a_later_pass_that_was_killed_goes_on_with_the_plain_command(
+    collect: Collect, tmp_path: Path
+) -> None:
+    from workflows import collected
+
+    broken = [True]
+
+    def moody(request: Request) -> Reply:
+        return Reply(b"", 503) if request.path == "/1.jpg" and broken[0] else site(request)
+
+    out = tmp_path / "out"
+    with LocalWeb(moody) as web:
+        urls = write_list(tmp_path, web)
+        assert collect(web, urls, out=out).code == 0
+        before = {row["url"]: row for row in rows_of(out)}
+        assert collected.begin_pass(Ledger.open(str(out)), retry_failed=True, refresh=False) == 1
+        broken[0] = False  # and here its driver was killed
+        web.log.clear()
+        assert collect(web, urls, out=out).code == 0
+        assert [request.path for request in web.asked()] == ["/1.jpg"]
+        changed = {row["url"] for row in rows_of(out) if row != before[row["url"]]}
+        assert changed == {web.url("/1.jpg")}
+
+
 def test_a_journal_that_has_a_row_keeps_its_address_from_being_asked_for(
     collect: Collect, tmp_path: Path
 ) -> None:

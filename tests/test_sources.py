@@ -303,10 +303,19 @@ def test_pictures_of_a_page_that_reserves_them_are_rows_and_not_fetched(
         assert link.reason == "opted_out"
 
 
-def test_nofollow_is_followed() -> None:
-    page = "<meta name=robots content=nofollow><img src=a.jpg><a href=/two>x</a>"
+@pytest.mark.parametrize(
+    ("meta", "count"),
+    [
+        ("<meta name=robots content=nofollow>", 1),
+        ("<meta name=nnst content='noarchive, NOFOLLOW'>", 1),
+        ("<meta name=robots content='otherbot: nofollow'>", 2),
+        ("<meta name=otherbot content=nofollow>", 2),
+    ],
+)
+def test_links_of_a_page_are_followed_where_it_lets_them_be(meta: str, count: int) -> None:
+    page = f"{meta}<img src=a.jpg><a href=/two>x</a>"
     with LocalWeb(site({"/": page, "/two": "<img src=b.jpg>"})) as web:
-        assert len(find([web.url("/")], web, depth=3).links) == 1
+        assert len(find([web.url("/")], web, depth=3).links) == count
 
 
 def test_an_address_of_a_picture_is_its_own_source() -> None:

@@ -12,6 +12,8 @@ from nnst.errors import FetchError, InputError
 from nnst.web.addresses import canonical, host_of
 from nnst.web.fetch import Fetched, Fetcher, inflated
 from nnst.web.links import Link, Page, Sitemap, read_page, read_sitemap
+from nnst.web.reservations import directives_for
+from nnst.web.robots import AGENT
 
 MAX_SITEMAPS = 1_000
 
@@ -88,7 +90,7 @@ class Site:
         reason = self._reserved(page)
         for link in page.images:
             yield replace(link, reason=reason)
-        if depth < self._reach.depth and not _says(page, "nofollow"):
+        if depth < self._reach.depth and _leads_on(page):
             self._follow(page.pages, depth + 1)
 
     def _reserved(self, page: Page) -> str | None:
@@ -119,9 +121,7 @@ def _is_sitemap(data: bytes, kind: str | None, content_type: str) -> bool:
     return named or (kind == "xml" and "html" not in content_type)
 
 
-def _says(page: Page, directive: str) -> bool:
-    return any(
-        directive in {word.strip() for word in value.lower().split(",")}
-        or "none" in {word.strip() for word in value.lower().split(",")}
-        for value in page.directives
-    )
+def _leads_on(page: Page) -> bool:
+    """Whether the page lets its links be followed."""
+    said = {each for value in page.directives for each in directives_for(value, AGENT)}
+    return not said & {"nofollow", "none"}
