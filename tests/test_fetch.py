@@ -25,6 +25,7 @@ from nnst.errors import FetchError
 from nnst.web import (
     Fetched,
     Fetcher,
+    Known,
     LimitSettings,
     PaceSettings,
     RespectSettings,
@@ -33,7 +34,6 @@ from nnst.web import (
     canonical,
 )
 from nnst.web.client import LARGE_AT_ONCE
-from nnst.web.fetch import Known
 from tests.local_web import NOT_FOUND, TRAP, LocalWeb, Reply, Request, Script, Site
 
 SERVERS = ("127.0.1.0/24",)
@@ -527,6 +527,17 @@ def test_a_large_body_that_may_not_be_used_gives_its_place_back() -> None:
         urls = [web.url(path) for path in (*["/no", "/more"] * count, "/a")]
         found = [reason(each) for each in fetch_all(urls, settings(web, limits=limits))]
         assert found == [*["opted_out", "too_many_bytes"] * count, "ok"]
+
+
+def test_a_body_without_end_is_held_to_its_limit_in_memory_too() -> None:
+    """With the limits as they are, not those of the tests."""
+    with LocalWeb(serving({"/a": endless})) as web:
+        tracemalloc.start()
+        found = fetch(web.url("/a"), settings(web, limits=LimitSettings()))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert reason(found) == "too_many_bytes"
+    assert peak < 40 << 20
 
 
 def test_what_comes_packed_stays_packed() -> None:

@@ -15,8 +15,7 @@ import pyarrow as pa
 from nnst import images, ledger, records, storage, web
 from nnst.errors import FetchError, ImageError
 from nnst.records import OK, Receipt
-from nnst.web import Fetched, Fetcher, Link, WebSettings, blobs
-from nnst.web.fetch import Known
+from nnst.web import Fetched, Fetcher, Known, Link, WebSettings, blobs
 from nnst.web.journal import Journal
 from nnst.web.links import FACTS
 

@@ -131,7 +131,7 @@ class Client:
         try:
             self._safety.check_dialled(where[0])
         except FetchError as error:
-            _refusals.get().append(error)
+            _refusals.get([]).append(error)
             raise OSError(error.detail) from None
         return socket.socket(family, kind, protocol)
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import email.utils
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,7 +15,8 @@ from nnst import __version__
 from nnst.config import group, setting
 from nnst.errors import FetchError
 from nnst.web.addresses import SafetySettings, canonical, host_of, origin_of
-from nnst.web.client import Answer, Client, LimitSettings, Release
+from nnst.web.answers import Fetched, Known, check_served, refusal
+from nnst.web.client import Answer, Client, LimitSettings
 from nnst.web.politeness import Host, PaceSettings
 from nnst.web.reservations import (
     TDMREP_PATH,
@@ -61,37 +60,6 @@ class WebSettings:
     def agent(self) -> str:
         """The User-Agent: who asks, and how to reach them."""
         return f"nnst/{__version__} (+{self.contact})" if self.contact else f"nnst/{__version__}"
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What an earlier answer said that lets a server answer with 'not modified'."""
-
-    etag: str | None = None
-    last_modified: str | None = None
-
-    def headers(self) -> dict[str, str]:
-        """The conditional headers."""
-        said = {"If-None-Match": self.etag, "If-Modified-Since": self.last_modified}
-        return {name: value for name, value in said.items() if value}
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """The bytes of an address; none where they have not changed since they were last fetched."""
-
-    url: str  # behind all redirects
-    code: int
-    data: bytes
-    content_type: str | None = None
-    etag: str | None = None
-    last_modified: str | None = None
-    release: Release = lambda: None  # to be called when the data is done with
-
-    @property
-    def unchanged(self) -> bool:
-        """Whether the server said 'not modified'."""
-        return self.code == 304
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +153,7 @@ class Fetcher:
                 answer = await self._client.get(
                     url, request.headers, request.max_bytes, cut=request.cut
                 )
-                _check_served(answer)
+                check_served(answer)
             except FetchError as error:
                 if error.reason in _TRIED_AGAIN:
                     host.failed(error)
@@ -217,7 +185,7 @@ class Fetcher:
         """The answer as a result. Raises FetchError unless it is one that may be used."""
         headers = answer.headers
         if answer.code not in (200, 304):
-            raise FetchError(*_refusal(answer.code), code=answer.code)
+            raise FetchError(*refusal(answer.code), code=answer.code)
         try:
             if request.welcome:
                 self.settings.respect.check_tags(headers.getall("X-Robots-Tag", []))
@@ -295,43 +263,3 @@ def _is_stale(task: asyncio.Task[_HostRules]) -> bool:
     """Whether these rules have to be read again. A host that gave none is not asked twice."""
     known = task.done() and not task.cancelled() and task.exception() is None
     return known and time.monotonic() - task.result().read > _HOST_RULES_SECONDS
-
-
-def _check_served(answer: Answer) -> None:
-    """Raise FetchError for an answer that says: not now."""
-    if answer.code == 429:
-        raise FetchError("rate_limited", "429 Too Many Requests", 429, _wait(answer))
-    if answer.code >= 500:
-        raise FetchError("server_error", f"HTTP {answer.code}", answer.code, _wait(answer))
-
-
-def _wait(answer: Answer) -> float | None:
-    """Seconds that a Retry-After asks for, as a number or a date; None if it does not."""
-    text = answer.headers.get("Retry-After", "").strip()
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _refusal(code: int) -> tuple[str, str]:
-    """Reason and detail of an answer that holds no picture."""
-    if code in (404, 410):
-        return "not_found", f"HTTP {code}"
-    return ("bad_redirect" if 300 <= code < 400 else "refused"), f"HTTP {code}"
-
-
-def inflated(data: bytes, limit: int) -> bytes:
-    """The bytes themselves or, if they are gzip, what they hold. Raises FetchError."""
-    if not data.startswith(b"\x1f\x8b"):
-        return data
-    inflater = zlib.decompressobj(wbits=31)
-    try:
-        found = inflater.decompress(data, limit)
-    except zlib.error as error:
-        raise FetchError("refused", f"damaged gzip: {error}") from None
-    if inflater.unconsumed_tail:
-        raise FetchError("too_many_bytes", f"inflates beyond {limit:,} bytes")
-    return found

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from nnst import images
 from nnst.errors import FetchError, InputError
 from nnst.web.addresses import canonical, host_of
-from nnst.web.fetch import Fetched, Fetcher, inflated
+from nnst.web.answers import Fetched, inflated
+from nnst.web.fetch import Fetcher
 from nnst.web.links import Link, Page, Sitemap, read_page, read_sitemap
 from nnst.web.reservations import directives_for
 from nnst.web.robots import AGENT
