@@ -510,7 +510,10 @@ def test_more_bad_addresses_than_allowed_are_told(collect: Collect, tmp_path: Pa
         urls = write_list(tmp_path, web)
         done = collect(web, urls, out=tmp_path / "out", bad=0.05)
         assert done.code == 3
-        assert "6 of 11" in done.err
+        assert "5 of 11" in done.err
+        assert "robots" not in done.err  # to follow a wish is no failure
+        urls = write_list(tmp_path, web, ["/0.jpg", "/private/a.jpg", "/private/b.jpg"])
+        assert collect(web, urls, out=tmp_path / "wishes", bad=0).code == 0
         assert archive.plan(str(tmp_path / "out")).inputs.num_rows == 4
 
 
@@ -520,6 +523,8 @@ def test_a_dry_run_writes_nothing_and_fetches_no_picture(collect: Collect, tmp_p
         urls = write_list(tmp_path, web, hosts=2)
         done = collect(web, urls, "--dry-run", "--json", out=out)
         assert (done.document["addresses"], done.document["hosts"]) == (11, 2)
+        said = collect(web, urls, "--dry-run", out=out).out
+        assert said.startswith("would fetch 11 addresses of 2 hosts in 1 shard into")
         assert web.log == []
         assert not out.exists()
         assert collect(web, urls, out=out).code == 0

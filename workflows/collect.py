@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from nnst import config, ledger, records, storage, web
 from nnst.config import group, setting
-from nnst.errors import InputError
+from nnst.errors import InputError, TooManyBad
 from nnst.ledger import LeaseSettings
 from nnst.web import (
     Fetcher,
@@ -33,6 +33,7 @@ from workflows.collecting import CollectTask, as_inputs, collect_shard
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 
+_WISHES = frozenset({"opted_out", "robots_disallowed"})
 _CONTACT = re.compile(r"[!-'*-~]*(@|\.)[!-'*-~]+")
 
 
@@ -192,10 +193,15 @@ def _dry_run(settings: CollectConfig, out: str, found: Found, shards: int) -> Ou
         "skipped": dict(found.skipped),
     }
     text = (
-        f"would fetch {len(found.links):,} addresses of {len(hosts):,} hosts in {shards:,} shards "
-        f"into {out}, in {seconds:,.0f} s at least, at {rate:g} requests a second and host"
+        f"would fetch {_counted(len(found.links), 'address', 'es')} of "
+        f"{_counted(len(hosts), 'host')} in {_counted(shards, 'shard')} into {out}, "
+        f"in {seconds:,.0f} s at least (pace.rate={rate:g} a second and host)"
     )
     return Outcome(document, text)
+
+
+def _counted(count: int, noun: str, many: str = "s") -> str:
+    return f"{count:,} {noun}{many if count != 1 else ''}"
 
 
 def _dry_run_of(book: ledger.Ledger) -> Outcome:
@@ -226,8 +232,14 @@ def _outcome(book: ledger.Ledger, settings: CollectConfig, drawn: tuple[str, int
         "imglab": drawn[0],
         "new": drawn[1],
     }
-    error = fanout.too_many_bad(totals, settings.fanout)
-    return Outcome(document, _describe(document, settings), error)
+    return Outcome(document, _describe(document, settings), _too_many_failed(totals, settings))
+
+
+def _too_many_failed(totals: Mapping[str, Any], settings: CollectConfig) -> TooManyBad | None:
+    """The error of a collection where too much failed. To follow a wish is no failure."""
+    failed = {reason: n for reason, n in totals["bad"].items() if reason not in _WISHES}
+    counted = {**totals, "bad": failed, "rows_bad": sum(failed.values())}
+    return fanout.too_many_bad(counted, settings.fanout)
 
 
 def _describe(document: Mapping[str, Any], settings: CollectConfig) -> str:
