@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -631,6 +632,31 @@ def test_small_pictures_and_large_ones_come_together(collect: Collect, tmp_path:
         done = collect(web, urls, "--json", out=tmp_path / "out")
     assert (done.document["pictures"], done.document["duplicates"]) == (19, 5)
     assert {row["status"] for row in rows_of(tmp_path / "out")} == {"ok"}
+
+
+def test_how_far_unfinished_shards_are_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nnst.web.journal import Journal
+    from workflows.watch import Watch
+
+    with Journal(str(tmp_path), 0) as one, Journal(str(tmp_path), 1) as two:
+        one.add({"url": "a", "status": "refused"})
+        with Watch(str(tmp_path), 10, seconds=0.05) as watch:
+            while "collect: 1 of 10 addresses" not in (said := capsys.readouterr().err):
+                time.sleep(0.01)
+            two.add({"url": "b", "status": "refused"})
+            one.add({"url": "c", "status": "refused"})
+            while "collect: 3 of 10 addresses have their row" not in said:
+                said += capsys.readouterr().err
+                time.sleep(0.01)
+            assert watch.count() == 3
+    assert " s left" in said
+    with Watch(
+        "memory://nowhere", 10, seconds=0.01
+    ):  # a store's journals are not read over and over
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
 
 
 def test_plain_readers_open_the_tables(collect: Collect, tmp_path: Path) -> None:

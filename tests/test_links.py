@@ -103,6 +103,19 @@ def test_json_ld_gives_pictures_with_licence_and_credit() -> None:
     assert found.page == URL
 
 
+def test_the_licence_of_a_page_is_that_of_its_pictures_unless_they_have_their_own() -> None:
+    document = {"@type": "ImageObject", "contentUrl": "/a.jpg", "license": "http://own/"}
+    page = read_page(
+        f"<link rel=license href=/terms><img src=/a.jpg><img src=/b.jpg>"
+        f"<script type=application/ld+json>{json.dumps(document)}</script>".encode(),
+        URL,
+    )
+    assert {link.url[-5:]: link.licence_url for link in page.images} == {
+        "a.jpg": "http://own/",
+        "b.jpg": "http://example.org/terms",
+    }
+
+
 def test_what_a_page_says_to_robots_and_where_it_leads() -> None:
     page = read_page(
         b"<meta name=ROBOTS content='noai, nofollow'><meta name=nnst content=noindex>"

@@ -32,6 +32,7 @@ from workflows import collected, fanout, provenance
 from workflows.collecting import CollectTask, as_inputs, collect_shard
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
+from workflows.watch import Watch
 
 _WISHES = frozenset({"opted_out", "robots_disallowed"})
 _CONTACT = re.compile(r"[!-'*-~]*(@|\.)[!-'*-~]+")
@@ -99,7 +100,8 @@ def _collect(book: ledger.Ledger, settings: CollectConfig, reach: WebSettings) -
     if not book.is_done():
         task = CollectTask(book.out, book.fingerprint, reach, settings.decode)
         work = partial(collect_shard, task)
-        fanout.fan_out(book, work, _without_gpu(settings.fanout), "collect")
+        with Watch(book.out, book.inputs().num_rows):
+            fanout.fan_out(book, work, _without_gpu(settings.fanout), "collect")
     with ledger.held(book.out, lease):
         collected.finish(book, settings.format, _without_gpu(settings.fanout))
         drawn = ("", 0)

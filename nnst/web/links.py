@@ -98,6 +98,9 @@ def read_page(data: bytes, url: str, encoding: str | None = None) -> Page:
     for script in root.iter("script"):
         if "ld+json" in (script.get("type") or "").lower():
             _add_json_ld(gathering, script.text or "")
+    licence = next((text for text in root.xpath("//*[@rel='license']/@href")[:1]), None)
+    for link in gathering.found.values() if licence else ():
+        gathering.add(link.url, licence_url=_joined(gathering.base, licence or ""))
     anchors = (_joined(gathering.base, text) for text in root.xpath("//a/@href")[:MAX_LINKS])
     return Page(
         tuple(gathering.found.values()),
