@@ -6,11 +6,14 @@ NnstError
 │   ├── PlanChanged    an output folder that belongs to another job
 │   └── JobBusy        another driver is at work on this output folder
 ├── ImageError         one picture cannot be used; becomes a row with this reason, never a stop
+│   └── FetchError     one address could not be fetched
 ├── JobFailed          the work was planned and could not be done                        exit 1
 └── TooManyBad         the work is done, with more bad pictures than allowed             exit 3
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class NnstError(Exception):
@@ -50,8 +53,25 @@ class ImageError(NnstError):
         self.reason = reason
         self.detail = detail
 
-    def __reduce__(self) -> tuple[type[ImageError], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Any, ...]]:
         return ImageError, (self.reason, self.detail)
+
+
+class FetchError(ImageError):
+    """One address could not be fetched; `code` is the HTTP status, None where none came.
+
+    `wait` is for how many seconds the server asked to be left alone, None if it did not.
+    """
+
+    def __init__(
+        self, reason: str, detail: str = "", code: int | None = None, wait: float | None = None
+    ) -> None:
+        super().__init__(reason, detail)
+        self.code = code
+        self.wait = wait
+
+    def __reduce__(self) -> tuple[type[ImageError], tuple[Any, ...]]:
+        return FetchError, (self.reason, self.detail, self.code, self.wait)
 
 
 class JobFailed(NnstError):

@@ -33,6 +33,19 @@ REASONS: Mapping[str, str] = {
     "duplicate": "a second member of the same name",
     "encrypted": "an encrypted member",
     "too_compressed": "a member that inflates beyond the allowed ratio",
+    "bad_address": "an address that nnst does not fetch from: not http or https, or malformed",
+    "private_address": "an address inside a private network, or this machine's own",
+    "robots_disallowed": "robots.txt asks not to fetch it",
+    "robots_unreadable": "robots.txt could not be read, which counts as a no",
+    "opted_out": "its headers, its page or its site reserve it (X-Robots-Tag, meta robots, TDMRep)",
+    "not_found": "the server has no such file",
+    "refused": "the server refused to give it",
+    "rate_limited": "the server asked for fewer requests until the tries were spent",
+    "server_error": "the server failed until the tries were spent",
+    "connection_failed": "no connection to the server, or one that broke",
+    "timeout": "the server was too slow",
+    "bad_redirect": "a redirect that leads nowhere, in a circle or to an unsafe place",
+    "host_down": "given up, as the host failed so many times in a row",
 }
 """The closed list of reasons why a picture could not be used."""
 
@@ -277,5 +290,50 @@ PICTURES = pa.schema(
         pa.field("ignore", pa.list_(pa.bool_()), nullable=False),
         pa.field("difficult", pa.list_(pa.bool_()), nullable=False),
         pa.field("bytes", pa.binary()),  # the file itself; null where it could not be used
+    ]
+)
+
+COLLECTED = pa.schema(  # the table `pictures` of nnst collect
+    [
+        pa.field("url", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),  # what there is to say about the status
+        pa.field("image", pa.string()),  # its name in the archive, the same for the same content
+        pa.field("image_id", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("perceptual_hash", pa.string()),  # 16 hex digits
+        pa.field("code", pa.int32()),  # of the last HTTP answer; null where none came
+        pa.field("content_type", pa.string()),  # as the server said; the bytes decide
+        pa.field("final_url", pa.string()),  # behind all redirects
+        pa.field("etag", pa.string()),
+        pa.field("last_modified", pa.string()),
+        pa.field("fetched", pa.timestamp("ms", tz="UTC"), nullable=False),
+        pa.field("source", pa.string(), nullable=False),  # as it was given to nnst collect
+        pa.field("page", pa.string()),  # that shows the picture
+        pa.field("licence", pa.string()),
+        pa.field("licence_url", pa.string()),
+        pa.field("creator", pa.string()),
+        pa.field("attribution", pa.string()),
+        pa.field("title", pa.string()),
+        pa.field("carried", pa.string()),  # other columns of a URL list, as JSON
+    ]
+)
+
+STORED = pa.schema(  # the archive of a collection: every distinct picture once
+    [
+        pa.field("image", pa.string(), nullable=False),
+        pa.field("image_id", pa.string(), nullable=False),
+        pa.field("container", pa.string(), nullable=False),  # its file, or the tar that holds it
+        pa.field("offset", pa.int64(), nullable=False),  # in the tar; -1 where it is a file
+        pa.field("stamp", pa.string(), nullable=False),
+        pa.field("bytes", pa.int64(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("perceptual_hash", pa.string()),  # null where it was not decoded
+        pa.field("group", pa.string(), nullable=False),  # near duplicates share it
+        pa.field("urls", pa.int32(), nullable=False),  # how many addresses gave these bytes
+        pa.field("url", pa.string(), nullable=False),  # the first of them
     ]
 )

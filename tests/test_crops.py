@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from random import Random
 
 import cv2
 import numpy as np
@@ -372,6 +373,20 @@ def test_near_duplicates_are_grouped_as_by_comparing_all_pairs(
     image_ids = [f"{index:02}" for index in range(len(hashes))]
     random.shuffle(image_ids)
     assert crops.near_duplicate_groups(image_ids, hashes) == by_union_find(image_ids, hashes)
+
+
+def test_groups_among_hashes_that_share_their_bands_are_those_of_all_pairs() -> None:
+    """So few bits vary that the bands of hashes are crowded."""
+    rng = Random(5)
+    varying = sum(1 << bit for bit in rng.sample(range(64), 26))
+    hashes = [rng.getrandbits(64) & varying for _ in range(250)]
+    for _ in range(150):
+        flips = rng.sample(range(64), rng.randrange(9))
+        hashes.append(rng.choice(hashes) ^ sum(1 << bit for bit in flips))
+    image_ids = [f"{index:04}" for index in range(len(hashes))]
+    groups = crops.near_duplicate_groups(image_ids, hashes)
+    assert groups == by_union_find(image_ids, hashes)
+    assert 50 < len(set(groups)) < 350
 
 
 def test_pictures_alike_through_a_third_are_one_group() -> None:

@@ -9,6 +9,7 @@ import pytest
 from nnst import errors
 from nnst.errors import (
     ConfigError,
+    FetchError,
     ImageError,
     InputError,
     JobBusy,
@@ -55,6 +56,11 @@ def test_an_image_error_survives_pickling_with_its_reason() -> None:
     )
 
 
+def test_a_fetch_error_survives_pickling_with_what_the_server_said() -> None:
+    error = pickle.loads(pickle.dumps(FetchError("rate_limited", "why", 429, 3.0)))
+    assert (error.reason, error.detail, error.code, error.wait) == ("rate_limited", "why", 429, 3.0)
+
+
 @pytest.mark.parametrize(
     ("kind", "parent"),
     [
@@ -63,6 +69,7 @@ def test_an_image_error_survives_pickling_with_its_reason() -> None:
         (JobBusy, InputError),
         (InputError, NnstError),
         (ImageError, NnstError),  # a row, not an exit code
+        (FetchError, ImageError),
         (JobFailed, NnstError),  # exit 1
         (TooManyBad, NnstError),  # exit 3
     ],

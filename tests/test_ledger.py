@@ -455,6 +455,49 @@ def test_a_receipt_of_another_plan_cannot_be_committed(out: str) -> None:
     assert ledger.receipts() == {0: receipt}
 
 
+def test_a_shard_that_is_reopened_is_done_again_and_may_come_out_otherwise(out: str) -> None:
+    ledger = Ledger.create(out, job())
+    work_on_what_is_missing(ledger)
+    ledger.succeed()
+    first, *others = ledger.receipts()
+    ledger.reopen([first])
+    assert not ledger.is_done()
+    assert list(ledger.receipts()) == others
+    assert not storage.exists(storage.join(out, "reopened.json"))
+    inputs_of = ledger.shards()[first]
+    bad = {"timeout": inputs_of.num_rows}
+    ledger.commit(
+        Receipt(first, inputs_of.num_rows, 0, inputs_of.num_rows, (), ledger.fingerprint, bad)
+    )
+    assert ledger.succeed()["bad"]["timeout"] == inputs_of.num_rows
+
+
+@pytest.mark.parametrize("done_before", [0, 1, 2])
+def test_a_reopening_cut_short_is_completed(out: str, done_before: int) -> None:
+    ledger = Ledger.create(out, job())
+    work_on_what_is_missing(ledger)
+    ledger.succeed()
+    shards = list(ledger.receipts())[:2]
+    storage.put(storage.join(out, "reopened.json"), storage.to_json({"shards": shards}))
+    if done_before:
+        storage.remove(storage.join(out, "_SUCCESS"))
+    if done_before == 2:
+        storage.remove(storage.join(out, "receipts", f"{shards[0]:05d}.json"))
+    ledger.reopen()
+    assert not ledger.is_done()
+    assert not set(ledger.receipts()) & set(shards)
+    ledger.reopen()  # there is nothing left to complete
+    work_on_what_is_missing(ledger)
+    assert ledger.succeed()["shards"] == len(ledger.shards())
+
+
+def test_a_verb_may_have_a_table_of_its_own_columns(tmp_path: Path) -> None:
+    rows = pa.table({"a": [1, 2]})
+    part = write_part(str(tmp_path), "pictures", 0, rows, rows.schema)
+    assert pq.read_table(tmp_path / "pictures" / part.name).equals(rows)
+    assert part.rows == 2
+
+
 def test_the_same_receipt_twice_is_once(out: str) -> None:
     ledger = Ledger.create(out, job())
     receipt = work(ledger, 0)

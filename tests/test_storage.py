@@ -79,6 +79,22 @@ def test_a_stream_can_be_read_from_any_place(folder: str) -> None:
         assert stream.read() == b"9"
 
 
+def test_what_is_put_quickly_is_there_whole(folder: str) -> None:
+    path = storage.join(folder, "a", "b", "file")
+    for data in (b"first", b"", b"third" * 100_000):
+        storage.put_quickly(path, data)
+        storage.sync()
+        assert storage.read(path) == data
+    assert storage.names(storage.join(folder, "a", "b")) == ["file"]
+
+
+def test_a_quick_put_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(OSError, match="file"):
+        storage.put_quickly(tmp_path / "file", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_put_new_keeps_what_is_there(folder: str) -> None:
     path = storage.join(folder, "a", "receipt.json")
     assert storage.put_new(path, b"first")

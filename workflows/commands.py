@@ -54,6 +54,23 @@ COMMANDS: Mapping[str, Command] = {
         example="nnst demo --out demo",
         flags=("out",),
     ),
+    "collect": Command(
+        summary="Collect pictures from the web, politely, with one row for every address.",
+        reads="URL lists, web pages, sitemaps, or a search as openverse:QUERY, commons:, flickr:",
+        writes="an archive, its rows (why, whence, which licence), an XML to draw in (--imglab)",
+        example="nnst collect urls.csv --out work/photos --contact me@example.org",
+        positional=("sources...",),
+        flags=(
+            "out",
+            "contact",
+            "format",
+            "retry_failed",
+            "refresh",
+            "imglab",
+            "allow_private",
+            "fanout.max_bad",
+        ),
+    ),
     "crop": Command(
         summary="Cut training crops around the boxes of imglab files, and background beside them.",
         reads="imglab XML files and the pictures they name",

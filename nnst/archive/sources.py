@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import posixpath
 from collections.abc import Sequence
 from typing import IO
 
-from nnst import storage
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nnst import records, storage
 from nnst.archive import folder, members, parquet, tar
 from nnst.archive import zip as zip_
 from nnst.archive.members import Place, Row, Stretch
@@ -16,6 +20,9 @@ from nnst.storage import Entry
 
 _WHAT_TO_GIVE = "give a folder of pictures, a tar, zip or Parquet file, or one picture"
 _HEAD_BYTES = 512  # a tar header
+
+STORED_FILE = "stored.parquet"  # of a collection: every distinct picture once (records.STORED)
+STORED_KEY = b"nnst.receipts_sha256"  # in its metadata: which state of the collection it tells of
 
 
 def find(source: str) -> list[Stretch]:
@@ -78,6 +85,8 @@ def _in_ledger(source: str) -> list[Stretch]:
         raise InputError(
             f"{source} is not finished", f"run the same nnst {verb} again; it does what is missing"
         )
+    if verb == "collect":
+        return _in_collection(ledger)
     found = []
     for receipt in ledger.receipts().values():
         for file in receipt.files:
@@ -86,6 +95,24 @@ def _in_ledger(source: str) -> list[Stretch]:
                 with storage.open_stream(storage.join(source, container)) as stream:
                     found += parquet.find(stream, Place(container, container))
     return found
+
+
+def _in_collection(ledger: Ledger) -> list[Stretch]:
+    """The pictures that a collection stored, each once: files, or members of its tars."""
+    path = storage.join(ledger.out, STORED_FILE)
+    success = storage.read_json(storage.join(ledger.out, "_SUCCESS"))
+    data = storage.read(path) if storage.exists(path) else b""
+    table = pq.read_table(pa.BufferReader(data)) if data else records.STORED.empty_table()
+    state = (table.schema.metadata or {}).get(STORED_KEY, b"").decode()
+    if state != success["receipts_sha256"]:
+        raise InputError(
+            f"{ledger.out} is not finished", "run the same nnst collect again; it does what is left"
+        )
+    found: dict[str, Stretch] = {}
+    for row in table.select([field.name for field in dataclasses.fields(Row)[:-1]]).to_pylist():
+        container = row["container"] if row["offset"] >= 0 else ""
+        found.setdefault(container, Stretch()).add(Row(**row), None)
+    return list(found.values())
 
 
 def _in_file(source: str) -> list[Stretch]:

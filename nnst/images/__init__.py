@@ -19,7 +19,7 @@ from nnst.images.decoding import (
     fastest_full_decode,
 )
 from nnst.images.encoding import Pixels, encode_bmp, encode_jpeg, encode_png, resize
-from nnst.images.guarding import GuardSettings, decode, ended_after, guarded
+from nnst.images.guarding import GuardSettings, decode, ended_after, guarded, still_at_work
 from nnst.images.hashing import content_hash, hamming, perceptual_hash
 from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
 from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
@@ -49,6 +49,7 @@ __all__ = [
     "read_header",
     "resize",
     "sniff",
+    "still_at_work",
     "upright",
     "upright_hw",
 ]

@@ -152,6 +152,12 @@ def ended_after(seconds: float) -> Iterator[None]:
         _alarm = None
 
 
+def still_at_work() -> None:
+    """Put off the end of `ended_after`: for work that waits for long on purpose."""
+    if _alarm is not None:
+        _alarm.put_off()
+
+
 def decode(data: bytes, limits: Limits = Limits(), reduction: int = 1) -> Picture:
     """As `decoding.decode`, in a child where this process is `guarded`."""
     if _alarm is not None:

@@ -58,10 +58,16 @@ def read(path: str | os.PathLike[str]) -> etree._Element:
     UTF-8 is recognised under a header that says ISO-8859-1: dlib writes that header over names
     in whatever encoding the system has.
     """
+    return parse(_read_bytes(path), path)
+
+
+def parse(data: bytes, path: str | os.PathLike[str]) -> etree._Element:
+    """The root element of XML that was read from `path`, or fetched from there. Raises as `read`
+    does."""
     if etree.LXML_VERSION < LEAST_LXML:
         found, least = (".".join(map(str, v)) for v in (etree.LXML_VERSION[:3], LEAST_LXML))
         raise InputError(f"lxml {found} is not safe for {path}", f"pip install 'lxml>={least}'")
-    data, encoding = _decoded(path, _read_bytes(path))
+    data, encoding = _decoded(path, data)
     if declaration := _DOCTYPE.search(data):
         raise _doctype(path, data.count(b"\n", 0, declaration.start()) + 1)
     try:

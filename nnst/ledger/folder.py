@@ -156,6 +156,21 @@ class Ledger:
                 )
             storage.put(path, document)  # the old one's parts were lost, or it was another plan's
 
+    def reopen(self, shards: Sequence[int] = ()) -> None:
+        """Take back the commit of these shards, and of the job: they are to be done again.
+
+        For work whose outcome may change, as fetching does. Without shards, a reopening that was
+        cut short is completed.
+        """
+        note = storage.join(self.out, "reopened.json")
+        if shards:
+            storage.put(note, storage.to_json({"shards": sorted(shards)}))
+        if storage.exists(note):
+            storage.remove(storage.join(self.out, "_SUCCESS"))
+            for shard in storage.read_json(note)["shards"]:
+                storage.remove(storage.join(self.out, "receipts", f"{shard:05d}.json"))
+            storage.remove(note)
+
     def succeed(self) -> dict[str, Any]:
         """Commit the job and return its totals. Raises JobFailed when rows are missing."""
         receipts = list(self.receipts().values())

@@ -23,12 +23,15 @@ PART_NAME = re.compile(r"part-\d{5,}-[0-9a-f]{12}\.parquet")
 _ROW_GROUP = 16_384
 
 
-def write_part(out: str, name: str, shard: int, rows: pa.Table) -> PartFile:
+def write_part(
+    out: str, name: str, shard: int, rows: pa.Table, schema: pa.Schema | None = None
+) -> PartFile:
     """Write one table of a shard under its content's own name, and return what was written.
 
-    Called by workers. Writing the same rows again changes nothing.
+    Called by workers. Writing the same rows again changes nothing. `schema` is for a verb whose
+    table of this name has other columns than SCHEMAS says.
     """
-    data = to_parquet(rows.cast(SCHEMAS[name]))
+    data = to_parquet(rows.cast(schema or SCHEMAS[name]))
     if pq.read_metadata(pa.BufferReader(data)).num_rows != rows.num_rows:  # before it is put
         raise JobFailed(f"a part of {rows.num_rows} rows was encoded with another number of them")
     digest = storage.sha256(data)

@@ -16,8 +16,9 @@ from nnst.ledger.parts import PART_NAME, SCHEMAS, to_parquet
 
 FORMAT = 1
 _PLAN_KEYS = {"format", "fingerprint", "identity", "source", "notes"}
-_DERIVED = ("report", "evaluation", "explain", "look")  # made from the tables by later steps
-_ASIDE = ("attempts", lease.NAME)  # never authoritative
+# Made from the tables by later steps, or what the rows of a collection point to.
+_DERIVED = ("report", "evaluation", "explain", "look", "stored.parquet", "blobs", "tars", "journal")
+_ASIDE = ("attempts", "reopened.json", lease.NAME)  # never authoritative
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 

@@ -42,6 +42,25 @@ def put_new(path: paths.Path, data: bytes) -> bool:
     return True
 
 
+def put_quickly(path: paths.Path, data: bytes) -> None:
+    """Like `put`, but what is written lasts only once `sync` has returned."""
+    folder = os.path.dirname(path) or "."
+    temporary = os.path.join(folder, f".put-{secrets.token_hex(8)}")
+    try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with open(handle, "wb", buffering=0) as stream:
+            stream.write(data)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        _name(error, path)
+        raise
+
+
 def _made_folder(path: paths.Path) -> str:
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
@@ -58,10 +77,15 @@ def _write_temporary(path: paths.Path, folder: str, data: bytes) -> str:
             os.fsync(stream.fileno())
     except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno:  # a full disk does not say for which file
-            error.filename = str(path)
+        _name(error, path)
         raise
     return temporary
+
+
+def _name(error: BaseException, path: paths.Path) -> None:
+    """Let an error of the system name the path: a full disk does not say for which file it is."""
+    if isinstance(error, OSError) and error.errno:
+        error.filename = str(path)
 
 
 def _sync_folder(folder: str) -> None:

@@ -63,6 +63,20 @@ def put(path: Path, data: bytes) -> None:
         disk.put(path, data)
 
 
+def put_quickly(path: Path, data: bytes) -> None:
+    """Like `put`, but what is written lasts only once `sync` has returned: for many small files,
+    as each sync takes longer than to fetch a picture."""
+    if is_remote(path):
+        store.put(path, data)
+    else:
+        disk.put_quickly(path, data)
+
+
+def sync() -> None:
+    """Make all that this machine has written so far last when it dies."""
+    os.sync()
+
+
 def put_new(path: Path, data: bytes) -> bool:
     """Like `put`, but False, and nothing changed, when there is a file of this name already."""
     return store.put_new(path, data) if is_remote(path) else disk.put_new(path, data)
