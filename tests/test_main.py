@@ -33,7 +33,8 @@ HEAVY = ("torch", "ray", "mlflow")
 SHARED = "--config --dry-run --fresh --help --json --set"
 FLAGS = {  # held here, so that a new flag is a decision: most settings are for --set
     "demo": "--out",
-    "collect": "--allow-private --contact --format --imglab --max-bad --out --refresh --retry-failed",
+    "collect": "--allow-private --contact --format --imglab --max-bad --out --refresh"
+    " --retry-failed",
     "crop": "--background --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
     "mine": "--max-bad --min-width --model --out",

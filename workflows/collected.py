@@ -33,7 +33,7 @@ def begin_pass(book: Ledger, retry_failed: bool, refresh: bool) -> int:
     Every other row stays as it is. Nothing is open before the journals that say so are written.
     """
     again: dict[int, list[Row]] = {}
-    for shard, rows in _rows_by_shard(book).items():
+    for shard, rows in _rows_in_shards(book).items():
         if any(_is_again(row, retry_failed, refresh) for row in rows):
             again[shard] = rows
     for shard, rows in again.items():
@@ -49,7 +49,7 @@ def _is_again(row: Row, retry_failed: bool, refresh: bool) -> bool:
     return retry_failed and row["status"] in web.RETRYABLE
 
 
-def _rows_by_shard(book: Ledger) -> dict[int, list[Row]]:
+def _rows_in_shards(book: Ledger) -> dict[int, list[Row]]:
     """The committed rows of each shard, times as numbers, as journals have them."""
     found = {}
     for shard, part in zip(book.receipts(), book.parts("pictures"), strict=True):
