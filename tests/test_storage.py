@@ -135,6 +135,19 @@ def test_sizes_are_those_of_the_files_directly_in_a_folder(folder: str) -> None:
     assert storage.sizes(storage.join(folder, "b")) == {}
 
 
+def test_sizes_can_be_asked_for_while_files_come_and_go(tmp_path: Path) -> None:
+    writer = start(PUT_FOREVER, tmp_path)
+    try:
+        while "ready" not in storage.names(tmp_path):
+            assert writer.poll() is None
+            time.sleep(0.01)
+        for _ in range(300):
+            assert set(storage.sizes(tmp_path).values()) == {200_000}
+    finally:
+        writer.kill()
+        writer.wait()
+
+
 def test_neither_a_file_nor_nothing_has_names(folder: str) -> None:
     storage.put(storage.join(folder, "file"), b"x")
     assert storage.names(storage.join(folder, "file")) == []
@@ -563,6 +576,17 @@ def test_only_what_may_be_over_soon_is_tried_again(
     with flaky_store.faults(1, 0) as faults, pytest.raises(Exception):  # noqa: B017 PT011
         storage.read(flaky)
     assert faults.requests == (5 if passing else 1)
+
+
+def test_pauses_take_no_number_from_somebodys_seed(flaky: str) -> None:
+    """Training draws from it, and must draw the same after a store was away."""
+    random.seed(5)
+    expected = [random.random() for _ in range(2)]
+    random.seed(5)
+    drawn = [random.random()]
+    with flaky_store.faults(1, 0), pytest.raises(ConnectionError):
+        storage.read(flaky)
+    assert [*drawn, random.random()] == expected
 
 
 def test_pauses_between_tries_grow_and_differ(flaky: str, monkeypatch: pytest.MonkeyPatch) -> None:

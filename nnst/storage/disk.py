@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from nnst.storage import paths
@@ -114,11 +116,15 @@ def names(folder: paths.Path) -> list[str]:
 
 
 def sizes(folder: paths.Path) -> dict[str, int]:
-    """Bytes of each file directly in a folder, by name; none when there is no folder."""
-    if not os.path.isdir(folder):
-        return {}
-    with os.scandir(folder) as listing:
-        return {item.name: item.stat().st_size for item in listing if item.is_file()}
+    """Bytes of each file directly in a folder, by name, hidden ones left out."""
+    found: dict[str, int] = {}
+    for name in names(folder):
+        # One that goes between the listing and the look is not there, as a put's own file is soon.
+        with suppress(FileNotFoundError):
+            state = os.stat(os.path.join(folder, name))
+            if stat.S_ISREG(state.st_mode) and not name.startswith("."):
+                found[name] = state.st_size
+    return found
 
 
 def walk(folder: paths.Path) -> Iterator[Entry]:

@@ -48,13 +48,14 @@ class Patience:
 
 
 PATIENCE = Patience()
+_JITTER = random.SystemRandom()  # the module's own numbers may be somebody's seeded ones
 
 
 def _patiently(path: Path, request: Callable[[], Result]) -> Result:
     """What the request gives, once the store gives it. Raises ConnectionError when it does not."""
     for turn in range(PATIENCE.tries):
         if turn:
-            time.sleep(PATIENCE.pause * 2 ** (turn - 1) * random.uniform(0.5, 1.5))
+            time.sleep(PATIENCE.pause * 2 ** (turn - 1) * _JITTER.uniform(0.5, 1.5))
         try:
             return request()
         except Exception as error:

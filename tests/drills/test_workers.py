@@ -31,6 +31,7 @@ from tests.drills.ground import (
     tables,
 )
 from workflows import fanout
+from workflows.__main__ import exit_code
 from workflows.fanout import FanoutSettings
 
 KILLS = 20 if LARGE else 8
@@ -80,6 +81,9 @@ def test_poison_costs_its_own_rows_alone(pictures: Path, undisturbed: Path, tmp_
     bad = sum(fatal.values()) + BROKEN
     assert counts == {records.OK: PICTURES - bad, "truncated": BROKEN} | fatal
     assert bad == 130
+    told = fanout.too_many_bad(opened.totals(), FanoutSettings(max_bad=0.01))
+    assert told is not None
+    assert exit_code(told) == 3
 
 
 def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -144,8 +148,9 @@ def test_of_two_drivers_the_second_is_refused_or_told_to_go_on_and_changes_no_by
     driver.start()
     while not begun.exists():
         time.sleep(0.05)
-    with pytest.raises(JobBusy, match=r"take over with --set fanout\.take_over=true"):
+    with pytest.raises(JobBusy, match=r"take over with --set fanout\.take_over=true") as refused:
         fanout.fan_out(again, reading(again), FanoutSettings(), "second")
+    assert exit_code(refused.value) == 2
     assert not opened.is_done()
     fanout.fan_out(again, reading(again), FanoutSettings(take_over=True), "second")
     driver.join()
