@@ -34,7 +34,7 @@ from workflows.tracking import TrackingSettings
 LARGE = int(os.environ.get("NNST_DRILL", "1000")) >= 10_000
 AWAY_S = 60 if LARGE else 6  # how long a server is away
 LOCKED_S = 25 if LARGE else 4  # how long a database is locked; MLflow waits for 20 s by itself
-SLOW_S = 5.0 if LARGE else 2.0  # what a slow server takes for each request
+SLOW_S = 5.0 if LARGE else 3.0  # what a slow server takes for each request
 PROCESSES, BATCHES = 8, 200
 
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
@@ -396,7 +396,7 @@ def test_a_locked_database_is_waited_for(elsewhere: Path, monkeypatch: pytest.Mo
         started = time.monotonic()
         for step in range(1, 5):
             run.log_metrics({"loss": float(step)}, step=step)
-        assert time.monotonic() - started < 1.5  # nobody waits for it
+        assert time.monotonic() - started < 15  # nobody waits for it; MLflow would, for 20 s
         unlock = threading.Timer(LOCKED_S, lambda: over.set())
         over = threading.Event()
         unlock.start()

@@ -106,7 +106,8 @@ def test_the_held_out_pictures_are_judged(trained: Any, crop_set: Path) -> None:
 
 
 def test_nothing_is_left_over(trained: Any, workplace: Path) -> None:
-    assert trained.err == ""
+    said = [line for line in trained.err.splitlines() if not line.startswith("train fit: ")]
+    assert said == []  # but how far it is, after half a minute
     assert trained.document["labels"] == ["mark"]
     assert trained.document["problems"] == []
     left = list((workplace / "mlruns" / "training").glob("mark-*"))

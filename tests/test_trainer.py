@@ -109,7 +109,7 @@ def test_cpus_that_others_keep_end_the_waiting(
     assert "1 worker could not start within 4 s (1 CPUs wanted, " in done.err
     assert ", 0 free)" in done.err
     assert "when others have ended, run the same command again" in done.err
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 180  # and not for ever
 
 
 # What is told of epochs

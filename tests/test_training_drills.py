@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from nnst.training.stores import CropData
 from workflows import trainer
 from workflows.trainer import Crew, FitTask, Fitted, TrainerSettings, rank
 
+ROOT = Path(__file__).resolve().parents[1]
 LARGE = int(os.environ.get("NNST_DRILL", "1000")) >= 10_000
 SLACK_S = 30.0  # on a machine with much else to do
 STEPS, EPOCHS = 6, 4
@@ -47,6 +50,14 @@ def killed(number: int, at: int, marks: Path) -> None:
     """Rank 1 is killed at each of three steps, once."""
     mark = marks / f"killed-{at}"
     if number == 1 and at in KILLS and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def killed_once(number: int, at: int, marks: Path) -> None:
+    """Rank 2 is killed at one step, once."""
+    mark = marks / "killed"
+    if number == 2 and at == 8 and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -122,36 +133,42 @@ def by_value() -> Iterator[None]:
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
+def learnt(
+    crop_set: Path,
+    folder: Path,
+    fault: Fault = none,
+    settings: TrainerSettings | None = None,
+    workers: int = 2,
+) -> Fitted:
+    """What is learnt in a folder, with a fault."""
+    marks = folder / "marks"
+    marks.mkdir(parents=True, exist_ok=True)
+    task = FitTask(
+        folder=str(folder / "fit"),
+        data=CropData((str(crop_set),)),
+        labels=SPEC.labels,
+        spec=SPEC,
+        settings=QUICK,
+        epochs=EPOCHS,
+        seed=0,
+    )
+    crew = Crew(workers, 0.0, settings or TrainerSettings())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rank, "train", disturbed(fault, marks))
+        return trainer.fit(task, crew, lambda *_: None)
+
+
 Learn = Callable[..., Fitted]
 
 
 @pytest.fixture(scope="module")
 def learn(cluster: str, crop_set: Path) -> Learn:
-    """Trains on two ranks in a folder, with a fault: learn(folder, fault, settings)."""
+    """Trains on two ranks: learn(folder, fault, settings)."""
     import ray
 
     if ray.cluster_resources()["CPU"] < 2:
         pytest.skip("two ranks need two CPUs")
-
-    def learnt(
-        folder: Path, fault: Fault = none, settings: TrainerSettings | None = None
-    ) -> Fitted:
-        marks = folder / "marks"
-        marks.mkdir(parents=True, exist_ok=True)
-        task = FitTask(
-            folder=str(folder / "fit"),
-            data=CropData((str(crop_set),)),
-            labels=SPEC.labels,
-            spec=SPEC,
-            settings=QUICK,
-            epochs=EPOCHS,
-            seed=0,
-        )
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rank, "train", disturbed(fault, marks))
-            return trainer.fit(task, Crew(2, 0.0, settings or TrainerSettings()), lambda *_: None)
-
-    return learnt
+    return partial(learnt, crop_set)
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +192,34 @@ def test_a_rank_killed_at_three_steps_changes_no_bit(
     assert len(begun(tmp_path / "marks")) == 1 + len(KILLS)
     assert same(found.weights, expected.weights)
     assert found.history == expected.history
+
+
+def three_ranks(crop_set: str, folder: str) -> None:
+    """In a process with a Ray of its own: three ranks, undisturbed and with one killed."""
+    import ray
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    ray.init(num_cpus=3, log_to_driver=False, logging_level="ERROR")
+    names = {"plain": none, "killed": killed_once}
+    found = {
+        name: learnt(Path(crop_set), Path(folder, name), fault, workers=3)
+        for name, fault in names.items()
+    }
+    assert len(begun(Path(folder, "killed", "marks"))) == 2
+    print(same(found["plain"].weights, found["killed"].weights))
+
+
+def test_nor_does_it_where_three_ranks_sum_their_gradients_in_some_order(
+    crop_set: Path, tmp_path: Path
+) -> None:
+    """Of two numbers the order does not matter; torch learns a new one in its first step."""
+    code = f"import sys; from {__name__} import three_ranks; three_ranks(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(crop_set), str(tmp_path)]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280
+    )
+    assert done.stdout.split()[-1:] == ["True"], done.stderr  # Ray has its say before
 
 
 def test_a_rank_that_stands_still_is_noticed_and_changes_no_bit(

@@ -116,20 +116,22 @@ class Run:
     def connected(self) -> Any:
         """The client, once the run is there. Raises what MLflow raises."""
         with self._alone:
-            if self._client is None:
-                try:
-                    client = store.connect(self.uri)
-                    record = self._opener(client)
-                except Exception as error:
-                    self._trouble = error
-                    raise
-                finally:
-                    self._tried.set()
-                self.run_id, self._trouble = record.info.run_id, None
-                self.experiment_id = record.info.experiment_id
-                self.artifact_uri = record.info.artifact_uri
-                self._client = client
+            try:
+                if self._client is None:
+                    self._connect()
+            except Exception as error:
+                self._trouble = error
+                raise
+            finally:
+                self._tried.set()
         return self._client
+
+    def _connect(self) -> None:
+        client = store.connect(self.uri)
+        record = self._opener(client)
+        self.run_id, self.experiment_id = record.info.run_id, record.info.experiment_id
+        self.artifact_uri = record.info.artifact_uri
+        self._client, self._trouble = client, None
 
     def _send(self, what: str, call: Callable[[Any], object]) -> None:
         """Have the call made, with the client, once the run is there."""
