@@ -13,19 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from nnst import images, ledger, records, storage, web
-from nnst.errors import FetchError, ImageError
+from nnst.errors import FetchError
 from nnst.records import OK, Receipt
-from nnst.web import Fetched, Fetcher, Known, Link, WebSettings, blobs
-from nnst.web.journal import Journal
+from nnst.web import Fetched, Fetcher, Known, Link, WebSettings
+from nnst.web.journal import Journal, Row
+from nnst.web.keeping import Keeper
 from nnst.web.links import FACTS
-
-Row = dict[str, Any]
 
 _BEAT_SECONDS = 1.0
 _LONG_SECONDS = 60.0
 _MAX_DETAIL = 300
-_HASHED_SIDE = 48  # pixels: a perceptual hash looks at 32 x 32
-_SMALL_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +86,9 @@ class _Gatherer:
     """Fetches links, many at a time, and keeps what they give."""
 
     def __init__(self, task: CollectTask, journal: Journal) -> None:
-        self._task = task
-        self._journal = journal
-        self._decoding = asyncio.Lock()
-        self._keeping_since: float | None = None
+        self._web = task.web
+        self._before = journal.before
+        self._keeper = Keeper(task.out, journal, task.decode)
 
     async def gather(self, links: Sequence[Link]) -> None:
         """Add a row to the journal for each of the links."""
@@ -100,13 +96,12 @@ class _Gatherer:
         for link in links:
             host = web.host_of(link.url) if link.reason is None else ""
             queues.setdefault(host, deque()).append(link)
-        pace = self._task.web.pace
-        async with Fetcher(self._task.web) as fetcher:
+        async with Fetcher(self._web) as fetcher:
             beat = asyncio.create_task(self._beat())
             try:
                 async with asyncio.TaskGroup() as group:
                     for queue in queues.values():
-                        for _ in range(min(pace.connections, len(queue))):
+                        for _ in range(min(self._web.pace.connections, len(queue))):
                             group.create_task(self._empty(queue, fetcher))
             except BaseExceptionGroup as errors:
                 raise errors.exceptions[0] from None  # one line says more than a group
@@ -117,82 +112,41 @@ class _Gatherer:
         """Fetch the links of one host until there are none."""
         while queue:
             link = queue.popleft()
-            self._journal.add(await self._row(link, fetcher))
+            before = self._before.get(link.url)
+            try:
+                if link.reason is not None:
+                    raise FetchError(link.reason, "known before it was fetched")
+                fetched = await fetcher.fetch(link.url, _known(before))
+            except FetchError as error:
+                await self._keeper.keep(_failed(link, before, error), b"")
+                continue
+            try:
+                await self._keep(link, before, fetched)
+            finally:
+                fetched.release()
 
-    async def _row(self, link: Link, fetcher: Fetcher) -> Row:
-        before = self._journal.before.get(link.url)
-        try:
-            if link.reason is not None:
-                raise FetchError(link.reason, "known before it was fetched")
-            fetched = await fetcher.fetch(link.url, _known(before))
-        except FetchError as error:
-            if before and before["status"] == OK and error.reason in web.RETRYABLE:
-                return before  # a bad day of the server takes no picture away
-            return _row(link, status=error.reason, detail=error.detail, code=error.code)
+    async def _keep(self, link: Link, before: Row | None, fetched: Fetched) -> None:
         if fetched.unchanged and before:
-            return before | {"fetched": _now(), "code": fetched.code}
-        try:
-            return _row(link, **await self._kept(fetched.data), **_told(fetched))
-        finally:
-            fetched.release()
-
-    async def _kept(self, data: bytes) -> Row:
-        """What `keep` says. A small picture is decoded here, as to hand it on would take longer; a
-        large one in a thread, while others are fetched. Never two at a time: a guard has one
-        child."""
-        if len(data) <= _SMALL_BYTES and not self._decoding.locked():
-            return self._keep(data)
-        async with self._decoding:
-            return await asyncio.to_thread(self._keep, data)
-
-    def _keep(self, data: bytes) -> Row:
-        self._keeping_since = time.monotonic()
-        try:
-            return keep(self._task.out, data, self._task.decode)
-        finally:
-            self._keeping_since = None
+            row = before | {"fetched": _now(), "code": fetched.code}
+            await self._keeper.keep(row, b"")
+        else:
+            facts = await self._keeper.look(fetched.data)
+            await self._keeper.keep(_row(link, **facts, **_told(fetched)), fetched.data)
 
     async def _beat(self) -> None:
         """Say now and then that this worker is not stuck: a host may ask for a long wait. One
         that decodes for long may well be."""
         while True:
-            since = self._keeping_since
-            if since is None or time.monotonic() - since < _LONG_SECONDS:
+            if self._keeper.looks_for() < _LONG_SECONDS:
                 images.still_at_work()
             await asyncio.sleep(_BEAT_SECONDS)
 
 
-def keep(out: str, data: bytes, decode: bool = True) -> Row:
-    """What is to be said of the bytes: a picture, which is stored, or why it is none."""
-    facts: Row = {"bytes": len(data)}
-    try:
-        header = images.check(data)
-        seen = _perceptual_hash(data, header) if decode else None
-    except ImageError as error:
-        return facts | {"status": error.reason, "detail": error.detail}
-    image_id = images.content_hash(data)
-    name = blobs.name_of(image_id, header.format)
-    blobs.write(out, name, data)
-    return facts | {
-        "status": OK,
-        "image": name,
-        "image_id": image_id,
-        "width": header.width,
-        "height": header.height,
-        "perceptual_hash": seen,
-    }
-
-
-def _perceptual_hash(data: bytes, header: images.Header) -> str:
-    """The hash as it is stored. Raises ImageError for what cannot be decoded."""
-    reduction = _reduction(min(header.width, header.height))
-    pixels = images.decode(data, reduction=reduction).pixels
-    return f"{images.perceptual_hash(images.upright(pixels, header.orientation)):016x}"
-
-
-def _reduction(side: int) -> int:
-    """The strongest reduction that leaves enough of a picture for its perceptual hash."""
-    return max(n for n in images.REDUCTIONS if n == 1 or side // n >= _HASHED_SIDE)
+def _failed(link: Link, before: Row | None, error: FetchError) -> Row:
+    """The row of an address that gave nothing."""
+    if before and before["status"] == OK and error.reason in web.RETRYABLE:
+        return before  # a bad day of the server takes no picture away
+    return _row(link, status=error.reason, detail=error.detail, code=error.code)
 
 
 def _now() -> int:

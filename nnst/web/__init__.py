@@ -5,7 +5,7 @@
 `addresses` says which addresses are fetched from at all, `links` finds them in pages and sitemaps,
 `lists` in files, `services` by search; `robots` and `reservations` read what a host asks for,
 `politeness` keeps to its pace, `client` makes one request, `answers` says what came of it, `fetch`
-brings all of it together. `blobs`, `journal` and `stored` keep what was fetched.
+brings all of it together. `keeping`, `blobs`, `journal` and `stored` keep what was fetched.
 """
 
 from __future__ import annotations

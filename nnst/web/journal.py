@@ -7,6 +7,7 @@ one process works on a shard's journal: a second one waits until the first has e
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import os
 import time
@@ -36,7 +37,7 @@ class Journal:
         self._out = out
         self._path = storage.join(out, FOLDER, f"{shard:05d}")
         self._stream: IO[bytes] | None = None
-        self._count = 0
+        self._numbers = itertools.count(1)
         self.rows: dict[str, Row] = {}
         self.before: dict[str, Row] = {}
 
@@ -56,14 +57,13 @@ class Journal:
             self._stream.close()  # and gives the lock back
 
     def add(self, row: Row) -> None:
-        """Keep a finished row: from here on it outlives this process."""
+        """Keep a finished row: from here on it outlives this process. Threads may call it."""
         self.rows[row["url"]] = row
         line = _line(_DONE, row)
         if self._stream is not None:
             self._stream.write(line)  # unbuffered: one write of the system, whole or not
         else:
-            self._count += 1
-            storage.put(storage.join(self._path, f"{self._count:09d}.json"), line)
+            storage.put(storage.join(self._path, f"{next(self._numbers):09d}.json"), line)
 
     def _take(self, line: bytes) -> None:
         try:
@@ -91,7 +91,8 @@ class Journal:
 
     def _open_remote(self) -> list[bytes]:
         names = storage.names(self._path)
-        self._count = max((int(name.partition(".")[0]) for name in names), default=0)
+        last = max((int(name.partition(".")[0]) for name in names), default=0)
+        self._numbers = itertools.count(last + 1)
         found = [storage.read(storage.join(self._path, name)) for name in names]
         return [line for data in found for line in data.splitlines()]
 
