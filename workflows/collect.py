@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import sys
 from collections import Counter
@@ -101,18 +102,19 @@ def _collect(book: ledger.Ledger, settings: CollectConfig, reach: WebSettings) -
         task = CollectTask(book.out, book.fingerprint, reach, settings.decode)
         work = partial(collect_shard, task)
         with Watch(book.out, book.inputs().num_rows):
-            fanout.fan_out(book, work, _without_gpu(settings.fanout), "collect")
+            fanout.fan_out(book, work, _alone(settings.fanout), "collect")
     with ledger.held(book.out, lease):
-        collected.finish(book, settings.format, _without_gpu(settings.fanout))
+        collected.finish(book, settings.format, _alone(settings.fanout))
         drawn = ("", 0)
         if settings.imglab:
             drawn = collected.write_imglab(book.out, settings.imglab, _comment(settings))
     return _outcome(book, settings, drawn)
 
 
-def _without_gpu(settings: FanoutSettings) -> FanoutSettings:
-    """The same, and no GPU is taken for work that has none to do."""
-    return replace(settings, gpus=settings.gpus or 0.0)
+def _alone(settings: FanoutSettings) -> FanoutSettings:
+    """The same, without a GPU, which fetching has no use for, and without twins: a host that is
+    slow, or asks for peace, would be asked twice."""
+    return replace(settings, gpus=settings.gpus or 0.0, twin=math.inf)
 
 
 def _web_settings(settings: CollectConfig) -> WebSettings:
