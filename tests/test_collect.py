@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ from nnst.errors import InputError
 from nnst.ledger import Ledger
 from tests.conftest import Ran
 from tests.local_web import NOT_FOUND, LocalWeb, Reply, Request
+from workflows import collect as collect_verb
+from workflows.fanout import FanoutSettings
 
 Collect = Callable[..., Ran]
 CONTACT = "me@example.org"
@@ -667,3 +670,9 @@ def test_plain_readers_open_the_tables(collect: Collect, tmp_path: Path) -> None
     assert table.schema.equals(records.COLLECTED)
     assert set(table["status"].to_pylist()) - {records.OK} <= set(records.REASONS)
     assert all(os.path.exists(out / row["container"]) for row in stored_of(out))
+
+
+def test_a_collection_takes_no_gpu_and_no_shard_of_it_gets_a_twin() -> None:
+    """A twin would ask a host for what it is being asked for already."""
+    spread = collect_verb._alone(FanoutSettings(twin=0.1, max_bad=0.5))
+    assert (spread.gpus, spread.twin, spread.max_bad) == (0.0, math.inf, 0.5)
