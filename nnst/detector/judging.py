@@ -23,7 +23,7 @@ from nnst.models.networks import BOX_DELTAS
 from nnst.models.scoring import ready
 
 GREY = 128  # around a picture
-BATCHES = (2, 4, 8, 16, 32)  # crops judged at once: few shapes, see windows.canvases
+BATCHES = (2, 4, 8)  # crops judged at once: from 16 on the last bits of a score differ
 HEAD = 3  # last layers, whose outputs are not to be rounded
 MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
 HINT_ODDS = -6.0  # log-odds that may be so low for the size of the box alone
@@ -47,7 +47,7 @@ class Judge:
         """As `verdicts`; after those of all boxes those of hints at other sizes."""
         found = self.verdicts(pictures, proposed)
         resized = [
-            other_sizes(boxes[hints(logits)])
+            at_sizes(boxes[hints(logits)], OTHER_SIZES)
             for boxes, (logits, _) in zip(proposed, found, strict=True)
         ]
         more = self.verdicts(pictures, resized)
@@ -63,15 +63,10 @@ class Judge:
         sums: list[NDArray[np.float64]] = [logits.astype(np.float64) for logits, _ in verdicts]
         boxes = [moved for _, moved in verdicts]
         for _ in range(ROUNDS):
-            views = [
-                self.verdicts(pictures, [boxes_.grow(each, size) for each in boxes])
-                for size in VIEWS
-            ]
-            for index, seen in enumerate(zip(*views, strict=True)):  # of one picture
-                for logits, _ in seen:
-                    sums[index] = sums[index] + logits
-                moved = np.stack([each for _, each in seen])  # (views, N, 4)
-                boxes[index] = moved.mean(axis=0, dtype=np.float64).astype(np.float32)
+            seen = self.verdicts(pictures, [at_sizes(each, VIEWS) for each in boxes])
+            for index, (logits, moved) in enumerate(seen):
+                sums[index] = sums[index] + _by_view(logits).sum(axis=0)
+                boxes[index] = _by_view(moved).mean(axis=0).astype(np.float32)
         count = 1 + ROUNDS * len(VIEWS)
         return [
             ((total / count).astype(np.float32), moved)
@@ -126,6 +121,12 @@ def hints(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     return np.asarray(best_odds(logits) >= HINT_ODDS)
 
 
-def other_sizes(boxes: Boxes) -> Boxes:
-    """(N * sizes, 4) all boxes at one size, then all at the next."""
-    return np.concatenate([boxes_.grow(boxes, size) for size in OTHER_SIZES])
+def at_sizes(boxes: Boxes, sizes: Sequence[float]) -> Boxes:
+    """(sizes * N, 4) all boxes at one size, then all at the next."""
+    return np.concatenate([boxes_.grow(boxes, size) for size in sizes])
+
+
+def _by_view(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(views, N, columns) of (views * N, columns)."""
+    shape = len(VIEWS), len(values) // len(VIEWS), values.shape[1]
+    return values.reshape(shape).astype(np.float64)

@@ -17,7 +17,7 @@ from nnst import boxes as boxes_
 from nnst import pyramid, windows
 from nnst.boxes import Boxes
 from nnst.detector.cascade import LEAST_ODDS, Cascade
-from nnst.detector.judging import OTHER_SIZES, best_odds, hints, other_sizes
+from nnst.detector.judging import OTHER_SIZES, at_sizes, best_odds, hints
 from nnst.detector.pictures import Detector
 from nnst.detector.sliding import Sliding
 from nnst.records import ModelSpec, PyramidLevel
@@ -138,7 +138,7 @@ def _judged(
     counted = np.array([box.tobytes() in proposed for box in pointed], bool)
     rows = np.flatnonzero(hints(detector.judge.verdict(picture, pointed)[0]))
     at_all_sizes = np.concatenate([np.arange(len(pointed)), *[rows] * len(OTHER_SIZES)])
-    pointed = np.concatenate([pointed, other_sizes(pointed[rows])])
+    pointed = np.concatenate([pointed, at_sizes(pointed[rows], OTHER_SIZES)])
     odds, counted = odds[at_all_sizes], counted[at_all_sizes]
     logits, ends = detector.judge.verdict(picture, pointed)
     looked_at = np.flatnonzero(counted)
