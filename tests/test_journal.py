@@ -109,7 +109,7 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     process = spawn.Process(target=_hold, args=(str(tmp_path), begun, go_on))
     process.start()
     try:
-        assert begun.wait(30)
+        assert begun.wait(120)
         threading.Timer(0.5, go_on.set).start()
         started = time.monotonic()
         with Journal(str(tmp_path), 0) as journal:

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pyarrow as pa
@@ -86,32 +87,45 @@ def test_poison_costs_its_own_rows_alone(pictures: Path, undisturbed: Path, tmp_
     assert exit_code(told) == 3
 
 
+def contents(mark: Path) -> str:
+    """Which shard a worker is at; "" where it has just done it."""
+    try:
+        return mark.read_text()
+    except FileNotFoundError:
+        return ""
+
+
 def test_killed_workers_change_no_byte(pictures: Path, undisturbed: Path, tmp_path: Path) -> None:
-    """A busy worker is killed every second, eight times at least (the large form: twenty)."""
+    """A busy worker is killed every second, eight times at least (the large form: twenty).
+
+    No shard loses its worker more than twice, as the fourth time would be the end of it.
+    """
     opened = book(tmp_path / "out", pictures)
     work, marks = reading(opened), tmp_path / "busy"
     marks.mkdir()
 
     def slow(shard: int, rows: pa.Table) -> Receipt:
         mark = marks / str(os.getpid())
-        mark.touch()
+        mark.write_text(str(shard))
         try:
             time.sleep(0.8)
             return work(shard, rows)
         finally:
             mark.unlink()
 
-    killed: list[int] = []
+    killed: dict[int, str] = {}  # the shard that each worker was at
     over = threading.Event()
 
     def kill() -> None:
         chosen = random.Random(0)
         while not over.wait(1.0):
-            busy = sorted(int(path.name) for path in marks.iterdir())
-            alive = [pid for pid in busy if pid not in killed]
+            deaths = Counter(killed.values())
+            busy = {int(mark.name): contents(mark) for mark in sorted(marks.iterdir())}
+            alive = [p for p in busy if busy[p] and p not in killed and deaths[busy[p]] < 2]
             if alive and len(killed) < KILLS + 2:
-                killed.append(chosen.choice(alive))
-                os.kill(killed[-1], signal.SIGKILL)
+                pid = chosen.choice(alive)
+                killed[pid] = busy[pid]
+                os.kill(pid, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
