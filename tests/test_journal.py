@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import json
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -95,28 +97,39 @@ def test_a_later_pass_begins_with_the_rows_of_the_one_before(out: str) -> None:
         assert journal.rows[row(2)["url"]] == row(2, "refused")
 
 
-def _hold(out: str, begun: Any, go_on: Any) -> None:
-    with Journal(out, 0) as journal:
-        journal.add(row(1))
-        begun.set()
-        go_on.wait(30)
-        journal.add(row(2))
+HOLDER = """
+import json, sys
+from nnst.web.journal import Journal
+
+with Journal(sys.argv[1], 0) as journal:
+    for line in sys.stdin:  # a row to add, as one is sent
+        journal.add(json.loads(line))
+        print("added", flush=True)
+"""
 
 
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    begun, go_on = spawn.Event(), spawn.Event()
-    process = spawn.Process(target=_hold, args=(str(tmp_path), begun, go_on))
-    process.start()
-    try:
-        assert begun.wait(120)
-        threading.Timer(0.5, go_on.set).start()
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdin is not None
+    assert first.stdout is not None
+    with first, first.stdin:
+        print(json.dumps(row(1)), file=first.stdin, flush=True)
+        assert first.stdout.readline() == "added\n"
+
+        def end() -> None:
+            print(json.dumps(row(2)), file=first.stdin, flush=True)
+            first.stdin.close()
+
+        threading.Timer(0.5, end).start()
         started = time.monotonic()
         with Journal(str(tmp_path), 0) as journal:
             assert time.monotonic() - started > 0.3
             assert len(journal.rows) == 2
-    finally:
-        process.join(30)
 
 
 def test_bytes_are_written_once(tmp_path: Path) -> None:
