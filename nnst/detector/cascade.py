@@ -26,9 +26,8 @@ from nnst.records import Detections, PyramidLevel
 
 DTYPE = torch.bfloat16  # of the convolutions: twice as fast
 DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
-SAME_CANDIDATE, SAME_BOX = 0.5, 0.5  # IoU above which the lesser is not judged, or judged again
+SAME_CANDIDATE = 0.5  # IoU above which the lesser is not judged
 FEWEST_CANDIDATES = 8  # that may be passed on of any picture
-LEAST_ODDS = -4.0  # log-odds of the first verdict that is worth more looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +121,10 @@ class Cascade(Detector):
         self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
     ) -> list[Detections]:
         """Of each picture's proposed boxes those that show an object, moved onto it, suppressed."""
-        once = []
-        for logits, boxes in self.judge.first(pictures, proposed):
-            index = self.distinct(boxes, logits)
-            once.append((logits[index], boxes[index]))
+        verdicts = self.judge.last(pictures, self.judge.first(pictures, proposed))
         return [
             self._decided(picture, logits, boxes)
-            for picture, (logits, boxes) in zip(
-                pictures, self.judge.last(pictures, once), strict=True
-            )
+            for picture, ((logits, boxes), _) in zip(pictures, verdicts, strict=True)
         ]
 
     def _decided(
@@ -169,14 +163,6 @@ class Cascade(Detector):
         found = found[nms.ranking(found)[: 4 * most]]
         kept = nms.non_max_suppression(found, SAME_CANDIDATE)[slice(most)]
         return Proposals(kept.boxes, kept.scores)
-
-    def distinct(self, boxes: Boxes, logits: NDArray[np.float32]) -> NDArray[np.int64]:
-        """Indices of boxes worth more looks: good enough, and none too much like a better one."""
-        odds = best_odds(logits)
-        labels = 1 + logits[:, 1:].argmax(axis=1)
-        index = np.flatnonzero(odds >= LEAST_ODDS)
-        index = index[np.argsort(-odds[index], kind="stable")]
-        return index[nms.survivors(boxes[index], labels[index], SAME_BOX)]
 
     def _suppress(self, found: Detections) -> Detections:
         kept = nms.non_max_suppression(

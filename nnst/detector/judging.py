@@ -2,7 +2,8 @@
 
 Where it sees anything of a logo it looks again: a little nearer and farther, as the scout tells
 sizes only to an octave, and at the box as it was moved. Views that differ err differently, so the
-mean of all verdicts counts.
+mean of all verdicts counts. What the mean speaks against, and what has come to rest on a better
+box, is not looked at any more: the judge is most of the cost of a small picture.
 
 N boxes, K classes (background first).
 """
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from nnst import boxes as boxes_
-from nnst import pyramid, windows
+from nnst import nms, pyramid, windows
 from nnst.boxes import Boxes
 from nnst.models import Network
 from nnst.models.networks import BOX_DELTAS
@@ -28,6 +29,8 @@ HEAD = 3  # last layers, whose outputs are not to be rounded
 MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
 HINT_ODDS = -6.0  # log-odds that may be so low for the size of the box alone
 OTHER_SIZES = (0.75, 1.33)  # of a box that hints at a logo
+LEAST_ODDS = -4.0  # mean log-odds that are worth more looks
+SAME_BOX = 0.5  # IoU above which the lesser box is not judged again
 VIEWS = (1.0, 0.9, 1.12)  # sizes of a box at which it is judged again
 ROUNDS = 2  # of judging again, each of the boxes as the last one moved them
 
@@ -58,20 +61,18 @@ class Judge:
 
     def last(
         self, pictures: Sequence[pyramid.Halves], verdicts: Sequence[Verdicts]
-    ) -> list[Verdicts]:
-        """The mean of these verdicts and of those that follow; boxes where they come to rest."""
-        sums: list[NDArray[np.float64]] = [logits.astype(np.float64) for logits, _ in verdicts]
-        boxes = [moved for _, moved in verdicts]
-        for _ in range(ROUNDS):
-            seen = self.verdicts(pictures, [at_sizes(each, VIEWS) for each in boxes])
-            for index, (logits, moved) in enumerate(seen):
-                sums[index] = sums[index] + _by_view(logits).sum(axis=0)
-                boxes[index] = _by_view(moved).mean(axis=0).astype(np.float32)
-        count = 1 + ROUNDS * len(VIEWS)
-        return [
-            ((total / count).astype(np.float32), moved)
-            for total, moved in zip(sums, boxes, strict=True)
-        ]
+    ) -> list[tuple[Verdicts, NDArray[np.int64]]]:
+        """Of the rows worth more looks, best first, the mean of these verdicts and of those that
+        follow, with boxes where they come to rest; and which rows they are."""
+        rows = [distinct(*each) for each in verdicts]
+        found = [_rows(each, kept) for each, kept in zip(verdicts, rows, strict=True)]
+        for number in range(ROUNDS):
+            seen = self.verdicts(pictures, [at_sizes(boxes, VIEWS) for _, boxes in found])
+            for index, new in enumerate(seen):
+                mean = _mean(found[index], 1 + number * len(VIEWS), new)
+                kept = distinct(*mean)
+                found[index], rows[index] = _rows(mean, kept), rows[index][kept]
+        return list(zip(found, rows, strict=True))
 
     def verdicts(
         self, pictures: Sequence[pyramid.Halves], proposed: Sequence[Boxes]
@@ -124,6 +125,27 @@ def hints(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
 def at_sizes(boxes: Boxes, sizes: Sequence[float]) -> Boxes:
     """(sizes * N, 4) all boxes at one size, then all at the next."""
     return np.concatenate([boxes_.grow(boxes, size) for size in sizes])
+
+
+def distinct(logits: NDArray[np.float32], boxes: Boxes) -> NDArray[np.int64]:
+    """Indices of boxes worth more looks, best first: none too much like a better of its label."""
+    odds = best_odds(logits)
+    labels = 1 + logits[:, 1:].argmax(axis=1)
+    index = np.flatnonzero(odds >= LEAST_ODDS)
+    index = index[np.argsort(-odds[index], kind="stable")]
+    return index[nms.survivors(boxes[index], labels[index], SAME_BOX)]
+
+
+def _rows(verdicts: Verdicts, index: NDArray[np.int64]) -> Verdicts:
+    logits, boxes = verdicts
+    return logits[index], boxes[index]
+
+
+def _mean(known: Verdicts, count: int, new: Verdicts) -> Verdicts:
+    """The mean of `count` verdicts and of one more for each view; boxes of the last ones alone."""
+    logits, moved = map(_by_view, new)
+    total = known[0].astype(np.float64) * count + logits.sum(axis=0)
+    return (total / (count + len(VIEWS))).astype(np.float32), moved.mean(axis=0).astype(np.float32)
 
 
 def _by_view(values: NDArray[np.float32]) -> NDArray[np.float64]:

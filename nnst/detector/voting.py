@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst import pyramid, windows
 from nnst.boxes import Boxes
-from nnst.detector.cascade import LEAST_ODDS, Cascade
-from nnst.detector.judging import OTHER_SIZES, at_sizes, best_odds, hints
+from nnst.detector.cascade import Cascade
+from nnst.detector.judging import OTHER_SIZES, at_sizes, hints
 from nnst.detector.pictures import Detector
 from nnst.detector.sliding import Sliding
 from nnst.records import ModelSpec, PyramidLevel
@@ -132,7 +132,7 @@ def _scored(detector: Detector, picture: pyramid.Halves, enlarge: float) -> list
 def _judged(
     detector: Cascade, picture: pyramid.Halves, scored: list[Scored], enlarge: float
 ) -> Ballot:
-    """All that the scout pointed at: the mean of all verdicts, or the first where it was clear."""
+    """All that the scout pointed at: the mean of all verdicts, or the first where it was enough."""
     pointed, odds = _pointed(detector.scout_spec, scored)
     proposed = {box.tobytes() for box in detector.propose([picture], [enlarge])[0].boxes}
     counted = np.array([box.tobytes() in proposed for box in pointed], bool)
@@ -141,10 +141,10 @@ def _judged(
     pointed = np.concatenate([pointed, at_sizes(pointed[rows], OTHER_SIZES)])
     odds, counted = odds[at_all_sizes], counted[at_all_sizes]
     logits, ends = detector.judge.verdict(picture, pointed)
-    looked_at = np.flatnonzero(counted)
-    looked_at = looked_at[detector.distinct(ends[counted], logits[counted])]
-    again = best_odds(logits) >= LEAST_ODDS
-    ((logits[again], ends[again]),) = detector.judge.last([picture], [(logits[again], ends[again])])
+    again = np.flatnonzero(counted)
+    ((last, rows),) = detector.judge.last([picture], [(logits[again], ends[again])])
+    looked_at = again[rows]
+    logits[looked_at], ends[looked_at] = last
     scores = _probability(logits, detector.spec)  # (K - 1, N)
     labels, rows = np.nonzero(scores >= 0)  # every one
     return Ballot(
