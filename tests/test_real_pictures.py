@@ -39,24 +39,24 @@ def test_from_boxes_to_a_page_in_five_commands(
 ) -> None:
     data, crops, scan = shared_data / "pare", tmp_path / "crops", tmp_path / "scan"
     done = nnst("crop", data / "training.xml", "--out", crops, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err  # slow machines are told how far it is
     assert done.document["pictures"] == 37
     assert done.document["bad"] == {}
     photos = few_photos(shared_data, tmp_path / "photos")
     done = nnst("train", crops, "--name", "pare", "--background", photos, *SHORT, "--json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert done.document["model"] == "pare/1"
     words = ("--model", "pare", "--set", "levels_per_octave=1", "--out", scan, "--json")
     done = nnst("scan", data / "train", *words)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert done.document["pictures"] == 42
     done = nnst("evaluate", scan, data / "training.xml", "--json")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert (done.document["pictures"], done.document["skipped"]) == (37, 5)
     assert done.document["not_scanned"] == 0
     assert 0 < done.document["held_out"]["pictures"] < 37
     done = nnst("report", scan, "--set", "thumbnails=5")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0, done.err
     assert (scan / "report" / "index.html").stat().st_size > 20_000
 
 
