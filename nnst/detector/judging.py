@@ -28,11 +28,14 @@ BATCHES = (2, 4, 8)  # crops judged at once: from 16 on the last bits of a score
 HEAD = 3  # last layers, whose outputs are not to be rounded
 MOST_MOVE = 1.0  # of a box, in its sides and in the log of its size
 HINT_ODDS = -6.0  # log-odds that may be so low for the size of the box alone
+CLEAR_ODDS = 1.0  # log-odds from which on no other size is needed
 OTHER_SIZES = (0.75, 1.33)  # of a box that hints at a logo
 LEAST_ODDS = -4.0  # mean log-odds that are worth more looks
 SAME_BOX = 0.5  # IoU above which the lesser box is not judged again
-VIEWS = (1.0, 0.9, 1.12)  # sizes of a box at which it is judged again
-ROUNDS = 2  # of judging again, each of the boxes as the last one moved them
+ROUNDS = (
+    (0.95, 1.06),
+    (1.0, 0.9, 1.12),
+)  # sizes at which a box is judged again, in each round as the one before it moved it
 
 Verdicts = tuple[NDArray[np.float32], Boxes]  # (N, K) logits, and (N, 4) boxes as moved
 
@@ -66,12 +69,14 @@ class Judge:
         follow, with boxes where they come to rest; and which rows they are."""
         rows = [distinct(*each) for each in verdicts]
         found = [_rows(each, kept) for each, kept in zip(verdicts, rows, strict=True)]
-        for number in range(ROUNDS):
-            seen = self.verdicts(pictures, [at_sizes(boxes, VIEWS) for _, boxes in found])
+        count = 1
+        for sizes in ROUNDS:
+            seen = self.verdicts(pictures, [at_sizes(boxes, sizes) for _, boxes in found])
             for index, new in enumerate(seen):
-                mean = _mean(found[index], 1 + number * len(VIEWS), new)
+                mean = _mean(found[index], count, new, len(sizes))
                 kept = distinct(*mean)
                 found[index], rows[index] = _rows(mean, kept), rows[index][kept]
+            count += len(sizes)
         return list(zip(found, rows, strict=True))
 
     def verdicts(
@@ -119,7 +124,8 @@ def best_odds(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def hints(logits: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(N,) which first verdicts make it worth to look at the box at other sizes."""
-    return np.asarray(best_odds(logits) >= HINT_ODDS)
+    odds = best_odds(logits)
+    return np.asarray((odds >= HINT_ODDS) & (odds < CLEAR_ODDS))
 
 
 def at_sizes(boxes: Boxes, sizes: Sequence[float]) -> Boxes:
@@ -141,14 +147,14 @@ def _rows(verdicts: Verdicts, index: NDArray[np.int64]) -> Verdicts:
     return logits[index], boxes[index]
 
 
-def _mean(known: Verdicts, count: int, new: Verdicts) -> Verdicts:
+def _mean(known: Verdicts, count: int, new: Verdicts, views: int) -> Verdicts:
     """The mean of `count` verdicts and of one more for each view; boxes of the last ones alone."""
-    logits, moved = map(_by_view, new)
+    logits, moved = (_by_view(values, views) for values in new)
     total = known[0].astype(np.float64) * count + logits.sum(axis=0)
-    return (total / (count + len(VIEWS))).astype(np.float32), moved.mean(axis=0).astype(np.float32)
+    return (total / (count + views)).astype(np.float32), moved.mean(axis=0).astype(np.float32)
 
 
-def _by_view(values: NDArray[np.float32]) -> NDArray[np.float64]:
+def _by_view(values: NDArray[np.float32], views: int) -> NDArray[np.float64]:
     """(views, N, columns) of (views * N, columns)."""
-    shape = len(VIEWS), len(values) // len(VIEWS), values.shape[1]
+    shape = views, len(values) // views, values.shape[1]
     return values.reshape(shape).astype(np.float64)
