@@ -43,6 +43,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "bench": "--min-width --model --threads",
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
+    "export": "--boxes-upright --out --threshold --to",
+    "convert": "--boxes-upright --pictures --to",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -57,6 +59,8 @@ ARGUMENTS = {
     "bench": ("archive",),
     "report": ("scan",),
     "explain": ("scan", "image"),
+    "export": ("scan",),
+    "convert": ("source", "out"),
     "pretrain": ("marks",),
     "ui": (),
 }

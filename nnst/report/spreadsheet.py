@@ -32,6 +32,15 @@ def encode(ledger: Ledger, threshold: float) -> bytes:
     return sink.getvalue().encode()
 
 
+def encode_rows(rows: pa.Table) -> bytes:
+    """These rows of `detections`, in the table's columns; text as in `encode`."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink)
+    writer.writerow(rows.column_names)
+    writer.writerows(zip(*(_cells(column) for column in rows.columns), strict=True))
+    return sink.getvalue().encode()
+
+
 def _cells(column: pa.ChunkedArray) -> list[str]:
     if pa.types.is_string(column.type):
         return ["'" + text if text.startswith(_FORMULA) else text for text in column.to_pylist()]
