@@ -41,7 +41,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "scan": "--max-bad --min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
     "bench": "--min-width --model --threads",
-    "report": "--threshold --thumbnails",
+    "report": "--beside --heat --threshold --thumbnails",
     "explain": "--detections --threshold",
     "export": "--boxes-upright --out --threshold --to",
     "convert": "--boxes-upright --pictures --to",

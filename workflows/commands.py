@@ -134,7 +134,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="SCAN/report/index.html and SCAN/report/detections.csv",
         example="nnst report work/scan",
         positional=("scan",),
-        flags=("thumbnails", "threshold"),
+        flags=("thumbnails", "threshold", "beside", "heat"),
     ),
     "explain": Command(
         summary="Show why a picture of a scan was found, or was not: windows, levels, evidence.",

@@ -195,6 +195,6 @@ def _entry(mark: Mark) -> dict[str, Any]:
         "iscrowd": int(mark.ignore),
     }
     if mark.score is not None:
-        entry["score"] = mark.score
+        entry["score"] = int(mark.score) if mark.score.is_integer() else mark.score
     kept = {flag: True for flag in _FLAGS if getattr(mark, flag)} | dict(mark.details)
     return entry | ({"attributes": kept} if kept else {})

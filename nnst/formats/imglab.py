@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnst import imglab
+from nnst.formats import checking
 from nnst.formats.truth import DETAILS, FLAGS, Mark, MarkedPicture, MarkedSet
 
 
@@ -51,7 +52,7 @@ def write(truth: MarkedSet, path: Path) -> None:
     folder, target = os.path.abspath(truth.folder), os.path.abspath(path.parent)
     images = tuple(
         imglab.Image(
-            _relative(picture.file, folder, target),
+            _relative(checking.picture_name(picture.file, truth.path), folder, target),
             tuple(map(_box, picture.marks)),
             picture.width,
             picture.height,
