@@ -399,6 +399,14 @@ def test_json_that_is_no_coco_file_is_refused(tmp_path: Path, text: str, said: s
         formats.read(tmp_path / "t.json")
 
 
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with (tmp_path / "t.json").open("wb") as stream:
+        stream.write(b"{")
+        stream.truncate(formats.coco.MAX_BYTES + 1)  # sparse: it takes no room
+    with pytest.raises(InputError, match="is larger than 536870912 bytes"):
+        formats.read(tmp_path / "t.json")
+
+
 VOC_BOX = "<filename>a.png</filename><object><name>x</name><bndbox>{}</bndbox>{}</object>"
 CORNERS = "<xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax>"
 

@@ -601,6 +601,7 @@ def test_an_export_of_the_page_holds_what_the_filters_show(scan: Ledger, visit: 
     page = visit(scan)
     page.select_option("#label", "stop")
     page.keyboard.press("e")
+    assert not page.is_visible("#export-cut")  # the page has all that there is
     with page.expect_download() as found:
         page.click("#export-coco")
     document = json.loads(Path(found.value.path()).read_bytes())
@@ -608,6 +609,15 @@ def test_an_export_of_the_page_holds_what_the_filters_show(scan: Ledger, visit: 
     boxes = [each["bbox"] for each in document["annotations"]]
     assert boxes == [[100, 60, 20, 15], [10, 10, 50, 30]]
     assert {each["category_id"] for each in document["annotations"]} == {2}
+
+
+def test_an_export_of_a_cut_page_says_what_writes_all(own_scan: Ledger, visit: Any) -> None:
+    report.write(own_scan, ReportSettings(listed=2))
+    page = visit(own_scan)
+    page.keyboard.press("e")
+    assert page.is_visible("#export-cut")
+    command = page.text_content("#export-command")
+    assert command == f"nnst export {own_scan.out} --threshold 0.42 --to coco --out found.json"
 
 
 @pytest.fixture

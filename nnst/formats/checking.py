@@ -135,12 +135,11 @@ def pictures_folder(
 def read_bytes(path: Path, limit: int) -> bytes:
     """The bytes of a file. Raises InputError when they are more than `limit`, or cannot be read."""
     try:
-        data = storage.read(path, limit + 1)
+        if storage.size(path) > limit:
+            raise InputError(f"{path} is larger than {limit} bytes", "split it into several files")
+        return storage.read(path, limit)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}", "check its permissions") from None
-    if len(data) > limit:
-        raise InputError(f"{path} is larger than {limit} bytes", "split it into several files")
-    return data
 
 
 def text(data: bytes, path: Path) -> str:
