@@ -241,6 +241,17 @@ def test_the_rows_of_a_shard_travel_alone(tmp_path: Path) -> None:
     assert ledger.shards()[30].get_total_buffer_size() < whole / 10
 
 
+def test_the_inputs_of_a_few_pictures_are_those_of_the_plan(out: str) -> None:
+    """Also where the plan is longer than what is read of it at a time."""
+    table = inputs(9_000, 9_000)
+    ledger = Ledger.create(out, job(table))
+    wanted = ["1/8999.jpg", "0/3.jpg", "none.jpg"]
+    expected = [row for row in table.to_pylist() if row["image"] in wanted]
+    assert ledger.inputs_of(wanted).to_pylist() == expected
+    assert len(expected) == 2
+    assert ledger.inputs_of([]).schema == ledger.inputs().schema
+
+
 def test_inputs_that_are_not_in_the_order_of_their_shards_are_refused() -> None:
     """Tables come in the order of shards, which must be the order of the plan."""
     table = inputs(2, 2)

@@ -41,8 +41,10 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "scan": "--max-bad --min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
     "bench": "--min-width --model --threads",
-    "report": "--threshold --thumbnails",
+    "report": "--beside --heat --threshold --thumbnails",
     "explain": "--detections --threshold",
+    "export": "--boxes-upright --out --threshold --to",
+    "convert": "--boxes-upright --pictures --to",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -57,6 +59,8 @@ ARGUMENTS = {
     "bench": ("archive",),
     "report": ("scan",),
     "explain": ("scan", "image"),
+    "export": ("scan",),
+    "convert": ("source", "out"),
     "pretrain": ("marks",),
     "ui": (),
 }

@@ -21,12 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from nnst import archive, records, report, storage
+from nnst import archive, images, records, report, storage
 from nnst.errors import InputError
 from nnst.ledger import Job, Ledger, write_part
 from nnst.records import Receipt
 from nnst.report import ReportSettings
 from nnst.report.page import inline_json
+from workflows.__main__ import dispatch
 
 THRESHOLD = 0.42
 RED = (220, 20, 30)
@@ -204,7 +205,7 @@ def test_names_of_files_cannot_leave_the_data(scan: Ledger) -> None:
     """Names with tags, quotes and comments come back as they were, and add no element."""
     elements = Elements(page_of(scan))
     tags = Counter(tag for tag, _ in elements.found)
-    assert (tags["script"], tags["img"], tags["style"]) == (4, 0, 1)
+    assert (tags["script"], tags["img"], tags["style"]) == (6, 0, 1)
     assert {row["image"] for row in data_of(scan)["pictures"]} == {*DETECTIONS, BROKEN}
 
 
@@ -377,7 +378,7 @@ def visit(browser: Any) -> Iterator[Callable[[Ledger], Any]]:
     yield open_report
     context.close()
     assert complaints == []
-    assert len([url for url in asked if not url.startswith("data:")]) == 1
+    assert len([url for url in asked if not url.startswith(("data:", "blob:"))]) == 1
 
 
 def shown(page: Any) -> list[str]:
@@ -538,6 +539,139 @@ def test_pictures_come_in_the_order_asked_for(
     page = visit(scan)
     page.select_option("#sort", order)
     assert shown(page) == names
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"width-least": "45"}, ["plain.png", QUOTES, FORMULA]),
+        ({"width-most": "45"}, [TURNED, "plain.png"]),
+        ({"width-least": "30", "width-most": "45"}, [TURNED]),
+        ({"score-most": "0.9"}, ["plain.png", QUOTES, FORMULA]),
+        ({"score-most": "0.6", "width-least": "45"}, [FORMULA]),
+    ],
+    ids=str,
+)
+def test_width_and_score_narrow_boxes_and_pictures(
+    scan: Ledger, visit: Any, fields: dict[str, str], names: list[str]
+) -> None:
+    page = visit(scan)
+    page.keyboard.press("f")
+    for field, value in fields.items():
+        page.fill(f"#{field}", value)
+    assert shown(page) == names
+    assert page.text_content("#show-more") == f"Filters ({len({f[:5] for f in fields})})"
+    page.click("#clear")
+    assert shown(page) == [TURNED, "plain.png", QUOTES, FORMULA]
+
+
+def test_a_place_is_a_ninth_of_the_upright_picture(scan: Ledger, visit: Any) -> None:
+    """TURNED's box has its middle at 40, 55 of 120 x 200: just right of the upper left ninth."""
+    page = visit(scan)
+    page.keyboard.press("f")
+    for place in range(9):
+        page.set_checked(f"#place-{place}", place == 1)
+    assert shown(page) == [TURNED]
+    page.set_checked("#place-1", False)
+    page.set_checked("#place-4", True)
+    assert shown(page) == ["plain.png"]
+    assert card(page, "plain.png").locator(".outline").count() == 1
+
+
+@pytest.mark.parametrize("form", ["imglab", "coco", "csv"])
+def test_an_export_of_the_page_is_what_nnst_export_writes(
+    own_scan: Ledger, visit: Any, form: str
+) -> None:
+    """Byte for byte, hostile names and a turned picture among them."""
+    report.write(own_scan)
+    out = Path(own_scan.source, f"exported.{form}")
+    words = {"scan": own_scan.out, "to": form, "out": str(out), "threshold": 0.2}
+    dispatch("export", words)
+    page = visit(own_scan)
+    slide_to(page, 0.2)
+    page.keyboard.press("e")
+    assert "7 detections in 5 pictures" in page.text_content("#export-count")
+    with page.expect_download() as found:
+        page.click(f"#export-{form}")
+    assert Path(found.value.path()).read_bytes() == out.read_bytes()
+    assert "is in your downloads" in page.text_content("#export-told")
+
+
+def test_an_export_of_the_page_holds_what_the_filters_show(scan: Ledger, visit: Any) -> None:
+    page = visit(scan)
+    page.select_option("#label", "stop")
+    page.keyboard.press("e")
+    assert not page.is_visible("#export-cut")  # the page has all that there is
+    with page.expect_download() as found:
+        page.click("#export-coco")
+    document = json.loads(Path(found.value.path()).read_bytes())
+    assert [each["file_name"] for each in document["images"]] == ["plain.png", QUOTES]
+    boxes = [each["bbox"] for each in document["annotations"]]
+    assert boxes == [[100, 60, 20, 15], [10, 10, 50, 30]]
+    assert {each["category_id"] for each in document["annotations"]} == {2}
+
+
+def test_an_export_of_a_cut_page_says_what_writes_all(own_scan: Ledger, visit: Any) -> None:
+    report.write(own_scan, ReportSettings(listed=2))
+    page = visit(own_scan)
+    page.keyboard.press("e")
+    assert page.is_visible("#export-cut")
+    command = page.text_content("#export-command")
+    assert command == f"nnst export {own_scan.out} --threshold 0.42 --to coco --out found.json"
+
+
+@pytest.fixture
+def two_scans(own_scan: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
+    """A scan with the report of another one beside, which found other things in two pictures."""
+    other = dict(DETECTIONS) | {"plain.png": [], CLOSING: [(20, 20, 70, 60, 0.8, "pare")]}
+    monkeypatch.setitem(globals(), "DETECTIONS", other)
+    beside = commit_scan(tmp_path / "other", tmp_path / "pictures")
+    red = images.encode_png(np.full((6, 10, 3), RED, np.uint8))
+    report.write(own_scan, ReportSettings(heat=1), beside, lambda data: red)
+    return own_scan
+
+
+def test_two_scans_are_seen_side_by_side(two_scans: Ledger, visit: Any) -> None:
+    page = visit(two_scans)
+    assert "pare/3" in page.text_content("#origin")
+    page.keyboard.press("f")
+    for choice, names in (
+        ("both", [TURNED, QUOTES, FORMULA]),
+        ("a", ["plain.png"]),
+        ("b", [CLOSING]),
+    ):
+        page.select_option("#compare", choice)
+        assert shown(page) == names
+    assert page.text_content("#shown") == "1 picture found by B only"
+    frames = card(page, CLOSING).locator(".frame")
+    assert [frames.nth(index).locator(".outline").count() for index in (0, 1)] == [0, 1]
+    page.select_option("#compare", "both")
+    drawn = card(page, TURNED).locator(".frame").nth(1).evaluate(
+        """frame => {
+          const img = frame.querySelector('.stage img').getBoundingClientRect();
+          const box = frame.querySelector('.outline').getBoundingClientRect();
+          return [(box.left - img.left) / img.width, (box.bottom - img.top) / img.height];
+        }"""
+    )  # fmt: skip
+    np.testing.assert_allclose(drawn, [20 / 120, 80 / 200], atol=0.01)
+
+
+def test_the_heat_map_is_shown_on_demand_and_is_the_first_scans(
+    two_scans: Ledger, visit: Any
+) -> None:
+    page = visit(two_scans)
+    heat = page.locator(".heat")
+    assert (heat.count(), heat.first.is_visible()) == (1, False)
+    page.keyboard.press("h")
+    assert heat.first.is_visible()
+    assert page.get_attribute("#show-heat", "aria-pressed") == "true"
+
+
+def test_a_scan_of_other_pictures_cannot_stand_beside(own_scan: Ledger, tmp_path: Path) -> None:
+    draw(tmp_path / "others" / "a.png", (90, 90), [])
+    other = commit_scan(tmp_path / "other", tmp_path / "others")
+    with pytest.raises(InputError, match="has no picture of the scan"):
+        report.write(own_scan, report.DEFAULTS, other)
 
 
 def test_the_keyboard_alone_leads_through_the_pictures(scan: Ledger, visit: Any) -> None:

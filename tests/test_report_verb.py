@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -101,3 +102,13 @@ def test_another_threshold_is_the_one_of_the_page_and_the_counts(
     done = nnst("report", scan, "--threshold", "1.5")
     assert (done.code, done.out) == (2, "")
     assert "threshold must be from 0 to 1, got 1.5" in done.err
+
+
+def test_another_scan_and_maps_of_the_score_come_onto_the_page(nnst: Command, scan: Path) -> None:
+    done = nnst("report", scan, "--beside", scan, "--heat", "2")
+    assert (done.code, done.err) == (0, "")
+    text = (scan / "report" / "index.html").read_text(encoding="utf-8")
+    assert len(re.findall(r'"heat":"iVBOR', text)) == 2
+    assert '"beside":{"scan":' in text
+    refused = nnst("report", scan, "--heat", "-1")
+    assert (refused.code, "heat must be 0 or more" in refused.err) == (2, True)

@@ -95,6 +95,26 @@ def test_a_quick_put_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_is_streamed_is_there_whole_or_not_at_all(folder: str) -> None:
+    """Of a block that fails nothing is left, and what was there stays."""
+    path = storage.join(folder, "a", "b.bin")
+    with storage.writing(path) as stream:
+        for number in range(3):
+            stream.write(bytes([number]) * 100_000)
+    data = storage.read(path)
+    assert (len(data), data[:1], data[-1:]) == (300_000, b"\0", b"\2")
+    with pytest.raises(RuntimeError):
+        write_half(path)
+    assert storage.read(path) == data
+    assert storage.names(storage.join(folder, "a")) == ["b.bin"]
+
+
+def write_half(path: str) -> None:
+    with storage.writing(path) as stream:
+        stream.write(b"half")
+        raise RuntimeError("the rest cannot be made")
+
+
 def test_put_new_keeps_what_is_there(folder: str) -> None:
     path = storage.join(folder, "a", "receipt.json")
     assert storage.put_new(path, b"first")

@@ -72,8 +72,8 @@ COMMANDS: Mapping[str, Command] = {
         ),
     ),
     "crop": Command(
-        summary="Cut training crops around the boxes of imglab files, and background beside them.",
-        reads="imglab XML files and the pictures they name",
+        summary="Cut training crops around drawn boxes, and background beside them.",
+        reads="imglab XML, or VOC, COCO or YOLO truth, and the pictures that it names",
         writes="a crop set: tables of crops and pictures, and look/, small pictures by label",
         example="nnst crop logos.xml --out work/crops",
         positional=("truth...",),
@@ -114,7 +114,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "evaluate": Command(
         summary="Measure a scan against truth: average precision, with intervals.",
-        reads="a scan, and truth as imglab XML",
+        reads="a scan, and truth as imglab XML, VOC, COCO or YOLO",
         writes="SCAN/evaluation/, and the figures into the scan's MLflow run",
         example="nnst evaluate work/scan logos.xml",
         positional=("scan", "truth"),
@@ -134,7 +134,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="SCAN/report/index.html and SCAN/report/detections.csv",
         example="nnst report work/scan",
         positional=("scan",),
-        flags=("thumbnails", "threshold"),
+        flags=("thumbnails", "threshold", "beside", "heat"),
     ),
     "explain": Command(
         summary="Show why a picture of a scan was found, or was not: windows, levels, evidence.",
@@ -143,6 +143,22 @@ COMMANDS: Mapping[str, Command] = {
         example="nnst explain work/scan photos/0815.jpg",
         positional=("scan", "image"),
         flags=("threshold", "detections"),
+    ),
+    "export": Command(
+        summary="Write what a scan found as imglab, COCO, YOLO or VOC truth, or as CSV.",
+        reads="a scan; its pictures for YOLO and VOC, where they are a folder",
+        writes="a file (imglab, COCO, CSV) or a folder (VOC, YOLO), best picture first",
+        example="nnst export work/scan --to imglab --out found.xml",
+        positional=("scan",),
+        flags=("to", "out", "threshold", "boxes_upright"),
+    ),
+    "convert": Command(
+        summary="Turn truth of one format into another's: imglab, Pascal VOC, COCO, YOLO.",
+        reads="imglab XML, a folder of VOC or YOLO files, or COCO's JSON; pictures for sizes",
+        writes="a file (imglab, COCO) or a folder (VOC, YOLO); what is lost is counted on stderr",
+        example="nnst convert logos.xml logos.json",
+        positional=("source", "out"),
+        flags=("to", "pictures", "boxes_upright"),
     ),
     "pretrain": Command(
         summary="Teach a judge drawn word marks, for all judges to begin with what it saw.",

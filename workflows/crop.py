@@ -27,12 +27,16 @@ class CropConfig:
     """Settings of nnst crop. Either `truth` or `background` says where the pictures are."""
 
     out: str = setting(help="the folder to write the crop set to")
-    truth: tuple[str, ...] = setting((), "imglab XML files")
+    truth: tuple[str, ...] = setting((), "imglab XML files, or VOC, COCO or YOLO truth")
     background: str = setting("", "an archive without the logo, instead of truth")
     window: str = setting("", "the window as WIDTHxHEIGHT; by default the boxes' median aspect")
     negative_label: tuple[str, ...] = setting((), "a label whose boxes are background; repeatable")
     validation_share: float = setting(0.2, "share of picture groups held out of training")
-    allow_outside: bool = setting(False, "use pictures that lie outside the XML file's folder")
+    allow_outside: bool = setting(False, "use pictures that lie outside the truth's folder")
+    pictures: str = setting("", "the folder of VOC's or COCO's pictures, if not a usual one")
+    boxes_upright: bool = setting(
+        False, "boxes of VOC, COCO or YOLO truth are those of pictures turned by EXIF"
+    )
     shard_images: int = setting(32, "pictures in a shard")
     crop: CropSettings = group(CropSettings)
     fanout: FanoutSettings = group(FanoutSettings)
@@ -148,7 +152,13 @@ def _plan(settings: CropConfig) -> _Plan:
         source = storage.absolute(settings.background)
         found = archive.plan(source, settings.shard_images)
         return _Plan(source, found.inputs, None, skipped=found.skipped)
-    listed = crops.plan(settings.truth, settings.allow_outside, settings.shard_images)
+    listed = crops.plan(
+        settings.truth,
+        settings.allow_outside,
+        settings.shard_images,
+        settings.pictures,
+        settings.boxes_upright,
+    )
     labels = {label for annotation in listed.truth.values() for label in annotation.labels}
     for label in settings.negative_label:
         if label not in labels:

@@ -24,7 +24,7 @@ class EvaluateConfig:
     """Settings of nnst evaluate."""
 
     scan: str = setting(help="the output folder of nnst scan")
-    truth: str = setting(help="an imglab XML file")
+    truth: str = setting(help="an imglab XML file, or VOC, COCO or YOLO truth")
     unlisted: Literal["skip", "negative"] = setting(
         "skip", "what a scanned picture is that the truth does not list: skip or negative"
     )
@@ -39,6 +39,9 @@ class EvaluateConfig:
     )
     false_positives_per_picture: float = setting(0.1, "the rate at which recall is read")
     false_positives_per_100_megapixels: float = setting(1.0, "the other rate for recall")
+    boxes_upright: bool = setting(
+        False, "boxes of VOC, COCO or YOLO truth are those of pictures turned by EXIF"
+    )
     count_difficult: bool = setting(False, "judge difficult boxes too, as PASCAL VOC does not")
     resamples: int = setting(1000, "bootstrap resamples for the intervals")
     seed: int = setting(0, "of the bootstrap")
@@ -61,7 +64,7 @@ class EvaluateConfig:
 def run(settings: EvaluateConfig, options: Options) -> Outcome:
     """Meet, match, count; write the figures beside the scan and into its run."""
     book = ledger.Ledger.open(storage.absolute(settings.scan), "scan")
-    truth = pairing.read_truth(settings.truth)
+    truth = pairing.read_truth(settings.truth, settings.boxes_upright)
     judged = pairing.judged(book, truth)
     _check_labels(book, truth, settings)
     path = storage.join(book.out, "evaluation", f"{truth.sha256[:12]}.json")

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from nnst import archive, images, ledger, records, storage
 from nnst import boxes as boxes_
+from nnst import images, ledger, records, storage
 from nnst.config import setting
-from nnst.errors import ImageError, InputError
-from workflows import pairing, provenance
+from nnst.errors import InputError
+from workflows import pairing, provenance, scanned
 from workflows.commands import Options, Outcome
 
 if TYPE_CHECKING:
     from nnst.boxes import Boxes
-    from nnst.detector import Detector
     from nnst.images import Picture
     from nnst.report.explanation import Shown
 
@@ -140,8 +139,8 @@ def _explained(
     from nnst.detector import explaining
     from nnst.report import explanation
 
-    data = _bytes(book, row)
-    detector, model = _detector(book)
+    data = scanned.picture_bytes(book, row)
+    detector, model = scanned.detector_of(book)
     picture = images.decode(data, reduction=detector.reduction)
     upright = images.upright(picture.pixels, picture.header.orientation)
     threshold = settings.threshold
@@ -164,47 +163,6 @@ def _apart(best: float, again: float) -> list[str]:
     if abs(best - again) <= MOST_APART:
         return []
     return [f"the scan's best score was {best:.4f}, and here it is {again:.4f}: other versions?"]
-
-
-def _bytes(book: ledger.Ledger, row: Mapping[str, Any]) -> bytes:
-    """The picture's file once more. Raises InputError when it is not what was scanned."""
-    image = row["image"]
-    remedy = "bring it back, or scan the archive again with --fresh"
-    try:
-        data = archive.read_member(book.source, book.inputs(), image)
-    except ImageError as error:
-        what = f"{image} of {book.source} cannot be read any more ({error})"
-        raise InputError(what, remedy) from None
-    if images.content_hash(data) != row["image_id"]:
-        raise InputError(f"{image} of {book.source} has changed since the scan", remedy)
-    return data
-
-
-def _detector(book: ledger.Ledger) -> tuple[Detector, dict[str, Any]]:
-    """The scan's detector, telling of every score, and what is known of its model."""
-    from nnst import models
-    from nnst.detector import DetectorSettings, load_detector
-    from workflows import tracking
-
-    recorded, chosen = book.plan["identity"]["model"], book.plan["identity"]["settings"]
-    found = tracking.resolve(pairing.model_of(book))
-    if found.digest != recorded["digest"]:
-        what = f"the model {found} has changed since the scan {book.out}"
-        remedy = "bring back the one it was scanned with, or scan again with --fresh"
-        raise InputError(what, remedy)
-    names = ("min_width", "levels_per_octave", "iou_threshold")
-    looks = DetectorSettings(min_score=0.0, **{name: chosen[name] for name in names})
-    detector = load_detector(found.folder, found.digest, looks)
-    told = models.load(found.folder).provenance
-    facts = {
-        "name": str(found),
-        "digest": found.digest,
-        "threshold": recorded["threshold"],
-        "run_id": found.run_id or told.get("run_id") or "",
-        "architecture": detector.spec.architecture,
-        "code_commit": told.get("code_commit"),
-    }
-    return detector, facts
 
 
 def _stored(boxes: Boxes, picture: Picture) -> Boxes:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from nnst import images, imglab, records, storage
+from nnst import formats, images, records
 from nnst.errors import ImageError, InputError
 from nnst.ledger import Ledger
 from nnst.records import Annotation
@@ -42,21 +41,22 @@ class Judged:
         return tuple(picture for picture, image_id in pairs if image_id not in trained_on)
 
 
-def read_truth(path: str) -> Truth:
-    """The XML's annotations; a picture that can be opened gets its content's hash."""
-    dataset = imglab.read(path)
-    if not dataset.images:
+def read_truth(path: str, boxes_upright: bool = False) -> Truth:
+    """The truth's annotations, in whatever format; a picture that can be opened gets its content's
+    hash. `boxes_upright` is as in `formats.Reading`."""
+    dataset = formats.read(path, formats.Reading(boxes_upright=boxes_upright))
+    if not dataset.pictures:
         raise InputError(f"{path} lists no picture", "give the truth of the scanned pictures")
     found = [
-        replace(imglab.annotation(image), image_id=_content(dataset, image))
-        for image in dataset.images
+        replace(formats.annotation(picture), image_id=_content(dataset, picture))
+        for picture in dataset.pictures
     ]
-    return Truth(path, tuple(found), storage.sha256(Path(path).read_bytes()))
+    return Truth(path, tuple(found), formats.sha256(path))
 
 
-def _content(dataset: imglab.Dataset, image: imglab.Image) -> str:
+def _content(dataset: formats.MarkedSet, picture: formats.MarkedPicture) -> str:
     try:
-        return images.content_hash(dataset.resolve(image).read_bytes())
+        return images.content_hash(dataset.resolve(picture).read_bytes())
     except (ImageError, OSError):
         return ""  # met by its name
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from nnst import images, imglab, records, storage
+from nnst import formats, images, records, storage
 from nnst.errors import ImageError, InputError
+from nnst.formats import MarkedPicture, MarkedSet, Reading
 from nnst.records import Annotation
 
 HEADER_BYTES = 1 << 18  # of a file: enough for the EXIF of a JPEG, which stands in front
@@ -27,23 +28,31 @@ class AnnotatedPictures:
     warnings: tuple[str, ...]
 
 
-def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> AnnotatedPictures:
-    """Every picture that the imglab files list; one that cannot be opened has a reason.
+def plan(
+    paths: Sequence[str],
+    allow_outside: bool,
+    shard_images: int,
+    pictures: str = "",
+    boxes_upright: bool = False,
+) -> AnnotatedPictures:
+    """Every picture that the truth files list; one that cannot be opened has a reason.
 
-    Raises InputError when no picture is listed or none can be opened, and when one is listed twice.
+    `pictures`, `allow_outside` and `boxes_upright` are as in `formats.Reading`. Raises InputError
+    when no picture is listed or none can be opened, and when one is listed twice.
     """
-    datasets = [imglab.read(path, allow_outside=allow_outside) for path in paths]
-    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
+    reading = Reading(pictures, allow_outside, boxes_upright)
+    datasets = [formats.read(path, reading) for path in paths]
+    folders = [os.path.abspath(dataset.folder) for dataset in datasets]
     source = os.path.commonpath(folders)
     truth: dict[str, Annotation] = {}
     rows: list[dict[str, Any]] = []
     for dataset, folder in zip(datasets, folders, strict=True):
-        for image in dataset.images:
+        for image in dataset.pictures:
             row = _row(source, folder, dataset, image)
             if row["image"] in truth:
                 what = f"{row['image']} is listed twice, in {dataset.path} for the second time"
                 raise InputError(what, "put its boxes into one entry")
-            truth[row["image"]] = replace(imglab.annotation(image), image=row["image"])
+            truth[row["image"]] = replace(formats.annotation(image), image=row["image"])
             rows.append(row | {"shard": len(rows) // shard_images})
     _check(", ".join(map(str, paths)), rows)
     warnings = tuple(warning for dataset in datasets for warning in dataset.warnings)
@@ -51,7 +60,7 @@ def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> Annota
     return AnnotatedPictures(source, inputs, truth, _turned(source, rows), warnings)
 
 
-def _row(source: str, folder: str, dataset: imglab.Dataset, image: imglab.Image) -> dict[str, Any]:
+def _row(source: str, folder: str, dataset: MarkedSet, image: MarkedPicture) -> dict[str, Any]:
     name = _relative(os.path.join(folder, image.file), source)
     row: dict[str, Any] = {"image": name, "container": name, "offset": -1, "bytes": 0, "stamp": ""}
     try:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from nnst import storage
@@ -21,6 +22,7 @@ from nnst.ledger.receipts import check_conserved, receipt_from, rows_by_shard, t
 from nnst.records import PartFile, Receipt
 
 _FLUSH_SECONDS = 5.0
+_BATCH = 16_384  # rows of a plan at a time
 
 
 class Ledger:
@@ -100,12 +102,24 @@ class Ledger:
 
         Raises InputError when the plan was cut short before they were written.
         """
+        return pq.read_table(pa.BufferReader(self._inputs()))
+
+    def inputs_of(self, images: Sequence[str]) -> pa.Table:
+        """The planned inputs of these pictures alone: a plan of millions is not held for a few."""
+        wanted = pa.array(images, pa.string())
+        table = pq.ParquetFile(pa.BufferReader(self._inputs()))
+        found = [
+            batch.filter(pc.is_in(batch["image"], value_set=wanted))
+            for batch in table.iter_batches(_BATCH)
+        ]
+        return pa.Table.from_batches(found, schema=table.schema_arrow)
+
+    def _inputs(self) -> bytes:
         try:
-            data = storage.read(storage.join(self.out, "plan", "inputs.parquet"))
+            return storage.read(storage.join(self.out, "plan", "inputs.parquet"))
         except FileNotFoundError:
             what = f"{self.out} has a plan without its inputs"
             raise InputError(what, "run the same command again") from None
-        return pq.read_table(pa.BufferReader(data))
 
     def shards(self) -> dict[int, pa.Table]:
         """The inputs of each shard, by its number."""

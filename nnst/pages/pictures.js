@@ -64,8 +64,27 @@ function stage(picture, words) {
   if (!picture.thumbnail) return make("span", { class: "absent" }, words);
   const element = make("span", { class: "stage" },
     make("img", { src: jpeg(picture.thumbnail), alt: `Picture ${picture.image}`, decoding: "sync" }));
+  if (picture.heat) element.append(make("img", { class: "heat", src: `data:image/png;base64,${picture.heat}`, alt: "" }));
   element.style.setProperty("--aspect", picture.width / picture.height);
   return element;
+}
+
+/** Two frames beside each other, for the boxes of two scans; the map of scores is the first one's. */
+function pairOf(picture, words) {
+  const frames = [["A", picture], ["B", { ...picture, heat: "" }]].map(([name, shown]) =>
+    make("span", { class: "frame" }, stage(shown, words), make("b", { class: "of" }, name)));
+  return make("span", { class: "pair" }, ...frames);
+}
+
+/** Draw the boxes of one scan, or of two, over frames anew. */
+function drawBoxes(frame, picture, labels, ...sets) {
+  const stages = [...frame.querySelectorAll(".stage")];
+  return stages.map((element, index) => {
+    element.querySelector("svg")?.remove();
+    const svg = overlay(picture, sets[index], labels);
+    element.append(svg);
+    return svg;
+  });
 }
 
 /** A name as folder and file, so that a long folder does not hide the file. */
@@ -88,7 +107,7 @@ function foundText(picture, boxes) {
   return picture.score === null ? "nothing found" : `nothing found, best ${scoreText(picture.score)}`;
 }
 
-/** A card that stays with its picture; `refresh(boxes, labels)` shows other boxes on it. */
+/** A card that stays with its picture; `refresh(boxes, labels, others)` shows other boxes on it. */
 function makeCard(picture, reasons) {
   const button = make("button", { type: "button", class: "card", tabindex: "-1" });
   if (picture.status !== "ok") {
@@ -99,7 +118,7 @@ function makeCard(picture, reasons) {
     button.setAttribute("aria-label", `${picture.image}, could not look: ${reasons[picture.status]}`);
     return { item: make("li", {}, button), button, refresh() {} };
   }
-  const frame = make("span", { class: "frame" }, stage(picture, "no thumbnail"));
+  const frame = picture.beside ? pairOf(picture, "no thumbnail") : make("span", { class: "frame" }, stage(picture, "no thumbnail"));
   const closeup = make("span", { class: "closeup" });
   const score = make("span", { class: "score" });
   const facts = make("span", { class: "facts" });
@@ -107,13 +126,12 @@ function makeCard(picture, reasons) {
     make("span", { class: "words" }, nameOf(picture.image), make("span", { class: "line" }, score, facts)));
   button.classList.toggle("bare", !picture.thumbnail);
   button.append(...(picture.thumbnail ? [frame, caption] : [caption]));
-  function refresh(boxes, labels) {
-    frame.querySelector("svg")?.remove();
-    if (picture.thumbnail) frame.firstChild.append(overlay(picture, boxes, labels));
+  function refresh(boxes, labels, others) {
+    drawBoxes(frame, picture, labels, boxes, others);
     const best = picture.closeups[picture.boxes.indexOf(boxes[0])];
     closeup.replaceChildren(...(best ? [make("img", { src: jpeg(best), alt: "" })] : []));
     score.textContent = boxes.length ? scoreText(boxes[0][4]) : "";
-    facts.textContent = foundText(picture, boxes);
+    facts.textContent = foundText(picture, boxes) + (picture.beside ? `; B: ${others.length || "nothing"}` : "");
     const spoken = boxes.length ? `, best score ${score.textContent}` : "";
     button.setAttribute("aria-label", `${picture.image}, ${facts.textContent}${spoken}`);
   }
@@ -136,6 +154,12 @@ function detectionRow(box, closeup, isStrong, group, labels) {
   return row;
 }
 
+/** What the other scan has of a picture. */
+function besideList(picture, others, labels) {
+  const rows = picture.beside.map((box) => detectionRow(box, "", others.includes(box), null, labels));
+  return make("section", {}, make("p", { class: "facts" }, `B: ${counted(others.length, "detection")}`), make("ol", {}, ...rows));
+}
+
 /** The way to a picture's explanation, or the command that makes one. */
 function whyOf(image, explain) {
   if (Object.hasOwn(explain.pages, image)) {
@@ -151,15 +175,15 @@ function inShell(word) {
 }
 
 /** What the large view shows of a picture: the picture, and a list of its detections. */
-function makeLarge(picture, boxes, labels, { reasons, explain }) {
+function makeLarge(picture, boxes, labels, { reasons, explain }, others) {
   const why = whyOf(picture.image, explain);
   if (picture.status !== "ok") {
     return [make("div", { class: "absent" }, make("p", {}, `Could not look: ${reasons[picture.status]}.`), why)];
   }
-  const frame = make("div", { class: "frame" }, stage(picture, "no thumbnail in this report"));
-  const svg = overlay(picture, boxes, labels);
-  if (picture.thumbnail) frame.firstChild.append(svg);
-  const groups = [...svg.children].reverse();
+  const words = "no thumbnail in this report";
+  const frame = picture.beside ? pairOf(picture, words) : make("div", { class: "frame" }, stage(picture, words));
+  const [svg] = drawBoxes(frame, picture, labels, boxes, others);
+  const groups = [...(svg?.children ?? [])].reverse();
   const rows = picture.boxes.map((box, index) => {
     const at = boxes.indexOf(box);
     return detectionRow(box, picture.closeups[index], at >= 0, groups[at], labels);
@@ -167,6 +191,7 @@ function makeLarge(picture, boxes, labels, { reasons, explain }) {
   const side = make("aside", {},
     make("p", { class: "facts" }, `${foundText(picture, boxes)} · ${sizeText(picture)} pixels`),
     make("ol", {}, ...rows),
+    ...(picture.beside ? [besideList(picture, others, labels)] : []),
     why,
     make("p", { class: "facts digest", title: "sha256 of the file" }, picture.image_id ?? ""));
   return [frame, side];

@@ -7,8 +7,9 @@ const { thresholds } = data.tally;
 const PAGE = 60; // cards in the document at a time
 const MODEL_STEP = thresholds.indexOf(data.scan.threshold);
 const KINDS = { found: "Found", nothing: "Nothing found", bad: "Could not look", all: "All pictures" };
+const COMPARED = { both: " found by both", a: " found by A only", b: " found by B only" };
 const WORDS = { found: " found", nothing: " with nothing found", bad: " that could not be looked at", all: "" };
-const LABELS = [...new Set(data.pictures.flatMap((picture) => picture.boxes.map((box) => box[5])))].sort();
+const LABELS = [...new Set(data.pictures.flatMap(({ boxes, beside }) => [...boxes, ...(beside ?? [])].map((box) => box[5])))].sort();
 
 const at = (id) => document.getElementById(id);
 const state = { step: thresholds.indexOf(data.scan.start), kind: data.counts.found ? "found" : "all", selected: 0, open: null };
@@ -20,13 +21,6 @@ const searchable = (text) => text.normalize("NFC").toLowerCase();
 [...data.pictures]
   .sort((a, b) => collator.compare(a.image, b.image))
   .forEach((picture, rank) => Object.assign(picture, { rank, words: searchable(picture.image) }));
-
-/** The picture's detections that count, best first; scores are float32, as in the tables. */
-function strongBoxes(picture) {
-  const least = Math.fround(thresholds[state.step]);
-  const label = at("label").value;
-  return picture.boxes.filter((box) => Math.fround(box[4]) >= least && (!label || box[5] === label));
-}
 
 const found = ({ kind, boxes, picture }) =>
   boxes.length ? 2 + boxes[0][4] : kind === "bad" ? -2 : picture.score ?? -1;
@@ -44,19 +38,27 @@ function findMatches() {
     .filter((picture) => words.every((word) => picture.words.includes(word)))
     .map((picture) => {
       const boxes = strongBoxes(picture);
-      return { picture, boxes, kind: picture.status !== "ok" ? "bad" : boxes.length ? "found" : "nothing" };
+      return { picture, boxes, others: strongBeside(picture), kind: picture.status !== "ok" ? "bad" : boxes.length ? "found" : "nothing" };
     })
-    .filter((entry) => state.kind === "all" || entry.kind === state.kind)
+    .filter(({ kind, boxes, others }) => at("compare").value
+      ? isCompared(boxes.length > 0, others.length > 0) : state.kind === "all" || kind === state.kind)
     .sort(ORDERS[at("sort").value]);
+}
+
+/** Whether a picture is of those that both scans, or one of them alone, found something in. */
+function isCompared(byA, byB) {
+  return { both: byA && byB, a: byA && !byB, b: byB && !byA }[at("compare").value];
 }
 
 /** Everything anew after a change; the selection stays on its picture where `keep` says so. */
 function update(keep = false) {
   const selected = keep ? matches[state.selected]?.picture : null;
+  readFilters(thresholds[state.step]);
   matches = findMatches();
   const place = matches.findIndex((entry) => entry.picture === selected);
   state.selected = place >= 0 ? place : keep ? Math.max(0, Math.min(state.selected, matches.length - 1)) : 0;
   showCounts();
+  at("show-more").textContent = filtersSet() ? `Filters (${filtersSet()})` : "Filters";
   showGrid();
   if (at("large").open) showLarge(state.open);
 }
@@ -97,14 +99,14 @@ function showGrid() {
   const hadFocus = at("grid").contains(document.activeElement);
   const first = Math.floor(state.selected / PAGE) * PAGE;
   const shown = matches.slice(first, first + PAGE);
-  at("grid").replaceChildren(...shown.map(({ picture, boxes }) => {
+  at("grid").replaceChildren(...shown.map(({ picture, boxes, others }) => {
     const card = cardOf(picture);
-    card.refresh(boxes, LABELS);
+    card.refresh(boxes, LABELS, others);
     return card.item;
   }));
   const range = matches.length > PAGE ? `${first + 1} to ${first + shown.length} of ` : "";
   at("shown").textContent = matches.length
-    ? `${range}${counted(matches.length, "picture")}${WORDS[state.kind]}`
+    ? `${range}${counted(matches.length, "picture")}${COMPARED[at("compare").value] ?? WORDS[state.kind]}`
     : "No picture is like that: change the filters or the threshold.";
   at("pager").hidden = matches.length <= PAGE;
   at("page").textContent = `Page ${first / PAGE + 1} of ${Math.ceil(matches.length / PAGE)}`;
@@ -154,7 +156,7 @@ function showLarge(picture) {
   at("large-name").replaceChildren(make("bdi", {}, picture.image));
   at("large-place").textContent = index < 0
     ? "not among the pictures shown" : `${WHOLE.format(index + 1)} of ${WHOLE.format(matches.length)}`;
-  at("large-body").replaceChildren(...makeLarge(picture, strongBoxes(picture), LABELS, data));
+  at("large-body").replaceChildren(...makeLarge(picture, strongBoxes(picture), LABELS, data, strongBeside(picture)));
 }
 
 /** Back to the grid, on the picture last seen: the browser itself returns to the one opened. */
@@ -175,6 +177,17 @@ function setKind(kind) {
   update();
 }
 
+function toggleMore() {
+  at("more").hidden = !at("more").hidden;
+  at("show-more").setAttribute("aria-expanded", String(!at("more").hidden));
+  (at("more").hidden ? at("show-more") : at("width-least")).focus();
+}
+
+function toggleHeat() {
+  const isOn = document.body.classList.toggle("hot");
+  at("show-heat").setAttribute("aria-pressed", String(isOn));
+}
+
 const columns = () => getComputedStyle(at("grid")).gridTemplateColumns.split(" ").length;
 const KEYS = {
   j: () => move(1), ArrowRight: () => move(1), k: () => move(-1), ArrowLeft: () => move(-1),
@@ -182,6 +195,8 @@ const KEYS = {
   ArrowUp: () => move(at("large").open ? -1 : -columns()),
   "[": () => setStep(state.step - 1), "]": () => setStep(state.step + 1), m: () => setStep(MODEL_STEP),
   "/": () => at("large").open || at("filter").focus(), "?": () => at("large").open || at("keys").showModal(),
+  f: () => at("large").open || toggleMore(), e: () => at("large").open || openExport(),
+  h: () => at("show-heat").hidden || toggleHeat(),
   Enter: () => at("large").open || (matches.length && openLarge(matches[state.selected].picture)),
 };
 Object.keys(KINDS).forEach((kind, index) => { KEYS[index + 1] = () => at("large").open || setKind(kind); });
@@ -189,9 +204,9 @@ Object.keys(KINDS).forEach((kind, index) => { KEYS[index + 1] = () => at("large"
 document.addEventListener("keydown", (event) => {
   const { target, key } = event;
   const typed = event.getModifierState("AltGraph"); // as [ is, on many keyboards
-  if ((!typed && (event.ctrlKey || event.metaKey || event.altKey)) || at("keys").open) return;
-  if (target.matches("input[type=search]") && key === "Escape") return target.blur();
-  if (target.matches("input[type=search], select")) return;
+  if ((!typed && (event.ctrlKey || event.metaKey || event.altKey)) || at("keys").open || at("export").open) return;
+  if (target.matches("input[type=search], input[type=number]") && key === "Escape") return target.blur();
+  if (target.matches("input[type=search], input[type=number], select")) return;
   if (target.matches("input") && key.startsWith("Arrow")) return; // the slider's and chooser's own
   if (target.matches("button, a") && key === "Enter") return;
   if (!Object.hasOwn(KEYS, key)) return;

@@ -4,11 +4,28 @@
 function fillHeading() {
   const { scan } = data;
   at("archive").replaceChildren(make("bdi", {}, scan.archive || scan.source));
-  at("origin").append("seen by ", make("bdi", { class: "model" }, scan.model), " · ",
+  at("origin").append("seen by ", make("bdi", { class: "model" }, scan.model), runText(scan.run_id), " · ",
     make("bdi", { class: "source" }, scan.source), skippedText(scan.skipped));
   at("notes").append(...data.notes.map((note) => make("li", {}, note)));
   at("reset").textContent = `Model: ${scoreOf(scan.threshold)}`;
   at("reset").title = "Back to the model's threshold (m)";
+}
+
+/** The run in short; the footer has it whole. */
+function runText(run) {
+  return run ? make("span", { class: "facts", title: `MLflow run ${run}` }, ` in run ${run.slice(0, 8)}`) : "";
+}
+
+/** What the page shows beside the scan, if anything. */
+function fillBeside() {
+  const { beside } = data;
+  at("compare-field").hidden = !beside;
+  document.body.classList.toggle("pairs", Boolean(beside));
+  if (!beside) return;
+  at("origin").prepend(make("b", {}, "A "));
+  at("origin").append(make("br"), make("b", {}, "B "), "seen by ", make("bdi", { class: "model" }, beside.model),
+    runText(beside.run_id), " · ", make("bdi", { class: "source" }, beside.scan),
+    ` · ${counted(beside.found, "picture")} found at ${scoreOf(beside.threshold)}`);
 }
 
 function skippedText(skipped) {
@@ -84,7 +101,14 @@ function fillProvenance() {
 function listen() {
   at("threshold").addEventListener("input", (event) => setStep(Number(event.target.value)));
   at("reset").addEventListener("click", () => setStep(MODEL_STEP));
-  for (const id of ["filter", "label", "sort"]) at(id).addEventListener("input", () => update());
+  for (const id of ["filter", "label", "sort", "compare", "width-least", "width-most", "score-most", "places"]) at(id).addEventListener("input", () => update());
+  at("clear").addEventListener("click", () => { clearFilters(); at("compare").value = ""; update(); });
+  at("show-more").addEventListener("click", toggleMore);
+  at("show-heat").addEventListener("click", toggleHeat);
+  at("show-heat").hidden = at("heat-key").hidden = !data.pictures.some((picture) => picture.heat);
+  at("show-export").addEventListener("click", openExport);
+  at("export-close").addEventListener("click", () => at("export").close());
+  for (const form of Object.keys(EXPORTS)) at(`export-${form}`).addEventListener("click", () => download(form));
   at("show-keys").addEventListener("click", () => at("keys").showModal());
   at("keys-close").addEventListener("click", () => at("keys").close());
   at("page-back").addEventListener("click", () => turnPage(-1));
@@ -95,5 +119,5 @@ function listen() {
   at("large").addEventListener("close", closeLarge);
 }
 
-for (const step of [fillHeading, fillEvaluations, fillKinds, fillHistogram, fillLabels, fillProvenance, listen]) step();
+for (const step of [fillHeading, fillBeside, fillPlaces, fillEvaluations, fillKinds, fillHistogram, fillLabels, fillProvenance, listen]) step();
 update();

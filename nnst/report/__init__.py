@@ -4,8 +4,9 @@ The page is a single file that asks for nothing outside itself: styles, scripts,
 are inlined. Thumbnails and rows are budgeted, counts are exact. The same scan and the same pictures
 give the same bytes.
 
-`counting` counts, `listing` chooses what is shown, `thumbnails` makes pictures small, `page` puts a
-page together, `spreadsheet` is the CSV; `explanation` is a page of its own, about one picture.
+`counting` counts, `listing` chooses what is shown, `beside` brings another scan, `thumbnails` and
+`warmth` make pictures, `page` puts a page together, `spreadsheet` is the CSV, `selection` what is
+exported; `explanation` is a page of its own, about one picture.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 from nnst import records, storage
 from nnst.ledger import Ledger
 from nnst.report import counting, explanation, listing, page, spreadsheet
-from nnst.report.listing import Listed, ReportSettings
+from nnst.report.beside import Beside
+from nnst.report.listing import Chosen, Gathered, HeatOf, Listed, ReportSettings
 
 __all__ = ["DEFAULTS", "Report", "ReportSettings", "write"]
 
 DEFAULTS = ReportSettings()
 _STYLES = ("report.css", "pictures.css")
-_SCRIPTS = ("pictures.js", "report.js", "start.js")  # each uses those before it
+_SCRIPTS = ("pictures.js", "filters.js", "export.js", "report.js", "start.js")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,40 +37,72 @@ class Report:
     counts: Mapping[str, int]
 
 
-def write(ledger: Ledger, settings: ReportSettings = DEFAULTS) -> Report:
+def write(
+    ledger: Ledger,
+    settings: ReportSettings = DEFAULTS,
+    other: Ledger | None = None,
+    heat_of: HeatOf | None = None,
+) -> Report:
     """The page and the CSV of a finished scan, written to its folder `report`.
 
-    Pictures that are gone or changed since the scan are listed without a thumbnail.
-    Raises InputError when the scan is not finished.
+    Pictures that are gone or changed since the scan are listed without a thumbnail. `other` is a
+    scan to show beside it; `heat_of` gives the map of the score of a picture file, as PNG.
+    Raises InputError when a scan is not finished.
     """
-    document = _document(ledger, settings)
-    index = storage.join(ledger.out, "report", "index.html")
-    table = storage.join(ledger.out, "report", "detections.csv")
-    storage.put(table, spreadsheet.encode(ledger, document["scan"]["start"]))
-    storage.put(index, page.assemble("report.html", _STYLES, _SCRIPTS, document))
-    return Report(index, table, document["counts"])
-
-
-def _document(ledger: Ledger, settings: ReportSettings) -> dict[str, Any]:
-    """All that the page knows."""
-    scanned = ledger.read("images")
     scan = _describe(ledger, settings)
-    tally = counting.tally(ledger, scanned, scan["threshold"], scan["start"])
-    counts = counting.counts(scanned, tally, scan["start"])
-    listed = listing.with_boxes(ledger, listing.choose(scanned, settings.listed), settings.boxes)
-    pictures, notes = listing.with_thumbnails(ledger, listed, settings)
-    thumbnails = sum(bool(picture.thumbnail) for picture in pictures)
+    beside = None if other is None else Beside(other)
+    table = storage.join(ledger.out, "report", "detections.csv")
+    tally = counting.Tally(scan["threshold"], scan["start"])
+    chosen = Chosen(settings.listed, beside.best if beside else None)
+    for part in ledger.parts("images"):
+        tally.add_images(part)
+        chosen.add(part)
+    with storage.writing(table) as stream:
+        sheet = spreadsheet.Sheet(stream, scan["start"])
+        listed = _with_detections(ledger, chosen.listed(), settings, tally, sheet)
+    if beside is not None:
+        listed = beside.put_into(listed, settings.boxes)
+    shown, notes = listing.with_thumbnails(ledger, listed, settings, heat_of)
+    counts = tally.counts(scan["start"]) | {"thumbnails": sum(bool(p.thumbnail) for p in shown)}
+    document = {
+        **_described(ledger, scan, shown),
+        "beside": None if beside is None else beside.to_dict(),
+        "counts": counts,
+        "bad": tally.bad(),
+        "tally": tally.to_dict(),
+        "notes": [*notes, *_cut_notes(counts, settings.listed)],
+        "pictures": [picture.to_dict() for picture in shown],
+    }
+    index = storage.join(ledger.out, "report", "index.html")
+    storage.put(index, page.assemble("report.html", _STYLES, _SCRIPTS, document))
+    return Report(index, table, counts)
+
+
+def _with_detections(
+    ledger: Ledger,
+    listed: Sequence[Listed],
+    settings: ReportSettings,
+    tally: counting.Tally,
+    sheet: spreadsheet.Sheet,
+) -> list[Listed]:
+    """The pictures with their detections, all of which are counted and put into the CSV besides:
+    they are gone through once, as reading them is most of the work of a large scan."""
+    gathered = Gathered(listed)
+    for part in ledger.parts("detections"):
+        tally.add_detections(part)
+        sheet.add(part)
+        gathered.add(part)
+    return gathered.put_into(listed, settings.boxes)
+
+
+def _described(ledger: Ledger, scan: dict[str, Any], shown: Sequence[Listed]) -> dict[str, Any]:
+    """What the page knows beside counts and pictures."""
     return {
         "title": f"{scan['archive']} seen by {scan['model']}",
         "scan": scan,
-        "counts": {**counts, "thumbnails": thumbnails},
-        "bad": counting.bad(scanned),
         "reasons": dict(records.REASONS),
         "evaluations": _evaluations(ledger.out),
-        "explain": {"scan": ledger.out, "pages": _explanations(ledger.out, pictures)},
-        "tally": tally,
-        "notes": [*notes, *_cut_notes(counts, settings.listed)],
-        "pictures": [picture.to_dict() for picture in pictures],
+        "explain": {"scan": ledger.out, "pages": _explanations(ledger.out, shown)},
     }
 
 
@@ -81,6 +115,7 @@ def _describe(ledger: Ledger, settings: ReportSettings) -> dict[str, Any]:
         "source": ledger.source,
         "archive": ledger.source.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1],
         "model": f"{model['name']}{version}",
+        "labels": list(model.get("labels", ["", ""])[1:]),
         "digest": model["digest"],
         "threshold": threshold,
         "start": threshold if settings.threshold is None else settings.threshold,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,53 +10,62 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from nnst.ledger import Ledger
 from nnst.records import OK
 
 _GRID = 100  # the slider's steps from 0 to 1
 
-Tally = Mapping[str, list[Any]]  # thresholds, and the pictures and detections that reach each
 
-
-def tally(ledger: Ledger, scanned: pa.Table, *own: float) -> Tally:
+class Tally:
     """How many pictures and detections reach each threshold that the page's slider can take,
-    which are its steps and those given.
+    which are its steps and those given; and how many could not be looked at.
 
-    Compared as float32, in the page too, so that a score of 0.42 reaches a threshold of 0.42.
+    Rows come part by part, so that no more than a part is ever held. Compared as float32, in the
+    page too, so that a score of 0.42 reaches a threshold of 0.42.
     """
-    thresholds = sorted({step / _GRID for step in range(1, _GRID + 1)} | {*own})
-    detections = np.zeros(len(thresholds), dtype=np.int64)
-    for part in ledger.parts("detections", ["score"]):
-        detections += _count(part["score"].to_numpy(), thresholds)
-    best = scanned["score"].drop_null().to_numpy()
-    return {
-        "thresholds": thresholds,
-        "pictures": _count(best, thresholds).tolist(),
-        "detections": detections.tolist(),
-    }
 
+    def __init__(self, *own: float) -> None:
+        self.thresholds = sorted({step / _GRID for step in range(1, _GRID + 1)} | {*own})
+        self.found = np.zeros(len(self.thresholds), dtype=np.int64)  # pictures
+        self.detections = np.zeros(len(self.thresholds), dtype=np.int64)
+        self.statuses: Counter[str] = Counter()
 
-def _count(scores: NDArray[np.float32], thresholds: Sequence[float]) -> NDArray[np.int64]:
-    below = np.searchsorted(np.sort(scores), np.array(thresholds, np.float32), side="left")
-    return (len(scores) - below).astype(np.int64)
+    def add_images(self, part: pa.Table) -> None:
+        """Count rows of `images`."""
+        self.found += self._count(part["score"].drop_null().to_numpy())
+        for each in pc.value_counts(part["status"]).to_pylist():
+            self.statuses[each["values"]] += each["counts"]
 
+    def add_detections(self, part: pa.Table) -> None:
+        """Count rows of `detections`."""
+        self.detections += self._count(part["score"].to_numpy())
 
-def counts(scanned: pa.Table, reached: Tally, threshold: float) -> dict[str, int]:
-    """Pictures of each kind, and detections, at one of the tally's thresholds."""
-    at = reached["thresholds"].index(threshold)
-    looked = pc.sum(pc.equal(scanned["status"], OK), min_count=0).as_py()
-    found = reached["pictures"][at]
-    return {
-        "pictures": scanned.num_rows,
-        "looked_at": looked,
-        "found": found,
-        "nothing_found": looked - found,
-        "could_not_look": scanned.num_rows - looked,
-        "detections": reached["detections"][at],
-    }
+    def _count(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
+        least = np.array(self.thresholds, np.float32)
+        below = np.searchsorted(np.sort(scores), least, side="left")
+        return (len(scores) - below).astype(np.int64)
 
+    def to_dict(self) -> dict[str, list[Any]]:
+        """The thresholds, and what reaches each."""
+        return {
+            "thresholds": self.thresholds,
+            "pictures": self.found.tolist(),
+            "detections": self.detections.tolist(),
+        }
 
-def bad(scanned: pa.Table) -> dict[str, int]:
-    """How many pictures could not be looked at, by reason, the most frequent first."""
-    reasons = scanned.filter(pc.not_equal(scanned["status"], OK))["status"].to_pylist()
-    return dict(sorted(Counter(reasons).items(), key=lambda item: (-item[1], item[0])))
+    def counts(self, threshold: float) -> dict[str, int]:
+        """Pictures of each kind, and detections, at one of the thresholds."""
+        at = self.thresholds.index(threshold)
+        total, looked, found = self.statuses.total(), self.statuses[OK], int(self.found[at])
+        return {
+            "pictures": total,
+            "looked_at": looked,
+            "found": found,
+            "nothing_found": looked - found,
+            "could_not_look": total - looked,
+            "detections": int(self.detections[at]),
+        }
+
+    def bad(self) -> dict[str, int]:
+        """How many pictures could not be looked at, by reason, the most frequent first."""
+        reasons = [(reason, count) for reason, count in self.statuses.items() if reason != OK]
+        return dict(sorted(reasons, key=lambda item: (-item[1], item[0])))

@@ -24,6 +24,7 @@ from nnst.storage.files import (
     sync,
     to_json,
     walk,
+    writing,
 )
 from nnst.storage.paths import absolute, is_remote, join, safe_name
 
@@ -49,4 +50,5 @@ __all__ = [
     "sync",
     "to_json",
     "walk",
+    "writing",
 ]

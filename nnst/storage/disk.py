@@ -11,8 +11,9 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from nnst.storage import paths
 from nnst.storage.entries import Entry
@@ -61,6 +62,24 @@ def put_quickly(path: paths.Path, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
         _name(error, path)
         raise
+
+
+@contextmanager
+def writing(path: paths.Path) -> Iterator[IO[bytes]]:
+    """A stream whose bytes become the file when the block ends well, replacing one of this name."""
+    folder = _made_folder(path)
+    temporary = os.path.join(folder, f".put-{secrets.token_hex(8)}")
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        _name(error, path)
+        raise
+    _sync_folder(folder)
 
 
 def _made_folder(path: paths.Path) -> str:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 from nnst.errors import InputError
@@ -75,6 +76,13 @@ def put_quickly(path: Path, data: bytes) -> None:
 def sync() -> None:
     """Make all that this machine has written so far last when it dies."""
     os.sync()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream for what is too large to be `put` from memory: seen whole or not at all."""
+    with (store if is_remote(path) else disk).writing(path) as stream:
+        yield stream
 
 
 def put_new(path: Path, data: bytes) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import random
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar, cast
 
@@ -165,6 +167,17 @@ def put(path: Path, data: bytes) -> None:
     """Write the file, replacing one of this name."""
     store, inner = _opened(path)
     _patiently(path, lambda: store.pipe_file(inner, data))
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """A stream whose bytes become the file when the block ends well; until then a local file."""
+    store, inner = _opened(path)
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, "written")
+        with open(local, "wb") as stream:
+            yield stream
+        _patiently(path, lambda: store.put_file(local, inner))
 
 
 def put_new(path: Path, data: bytes) -> bool:
