@@ -43,6 +43,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "bench": "--min-width --model --threads",
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
+    "label": "--model --out --port",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -57,6 +58,7 @@ ARGUMENTS = {
     "bench": ("archive",),
     "report": ("scan",),
     "explain": ("scan", "image"),
+    "label": ("pictures",),
     "pretrain": ("marks",),
     "ui": (),
 }

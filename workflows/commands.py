@@ -144,6 +144,14 @@ COMMANDS: Mapping[str, Command] = {
         positional=("scan", "image"),
         flags=("threshold", "detections"),
     ),
+    "label": Command(
+        summary="Draw boxes on pictures in the browser, saved as imglab XML at every change.",
+        reads="a folder of pictures, or an imglab XML file and the pictures it names; a model",
+        writes="the XML: FOLDER/truth.xml, or the file that was given",
+        example="nnst label photos --model pare",
+        positional=("pictures",),
+        flags=("out", "model", "port"),
+    ),
     "pretrain": Command(
         summary="Teach a judge drawn word marks, for all judges to begin with what it saw.",
         reads="a folder of word marks as SVG, and photographs without them",
