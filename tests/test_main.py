@@ -44,6 +44,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
     "label": "--model --out --port",
+    "review": "--against --port --reviewer --to",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -59,6 +60,7 @@ ARGUMENTS = {
     "report": ("scan",),
     "explain": ("scan", "image"),
     "label": ("pictures",),
+    "review": ("scan", "out"),
     "pretrain": ("marks",),
     "ui": (),
 }

@@ -152,6 +152,14 @@ COMMANDS: Mapping[str, Command] = {
         positional=("pictures",),
         flags=("out", "model", "port"),
     ),
+    "review": Command(
+        summary="Say of a scan's detections which are right, the most telling first.",
+        reads="a scan, and the archive it looked at; another version's scan with --against",
+        writes="SCAN/review/verdicts.jsonl; with --to imglab OUT.xml the verdicts as truth",
+        example="nnst review work/scan --to imglab reviewed.xml",
+        positional=("scan", "out"),
+        flags=("to", "against", "reviewer", "port"),
+    ),
     "pretrain": Command(
         summary="Teach a judge drawn word marks, for all judges to begin with what it saw.",
         reads="a folder of word marks as SVG, and photographs without them",

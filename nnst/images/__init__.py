@@ -23,7 +23,7 @@ from nnst.images.guarding import GuardSettings, decode, ended_after, guarded, st
 from nnst.images.hashing import content_hash, hamming, perceptual_hash
 from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
 from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
-from nnst.images.showing import encode_view
+from nnst.images.showing import encode_part, encode_view
 
 __all__ = [
     "READABLE",
@@ -41,6 +41,7 @@ __all__ = [
     "decode",
     "encode_bmp",
     "encode_jpeg",
+    "encode_part",
     "encode_png",
     "encode_view",
     "ended_after",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from nnst.images.decoding import REDUCTIONS, check
 from nnst.images.encoding import encode_jpeg, resize
 from nnst.images.guarding import decode
@@ -25,3 +27,18 @@ def encode_view(data: bytes, side: int = WHOLE, quality: int = 88) -> bytes:
     if shrink < 1:
         pixels = resize(pixels, (max(1, round(height * shrink)), max(1, round(width * shrink))))
     return encode_jpeg(pixels, quality)
+
+
+def encode_part(
+    data: bytes, frame: tuple[int, int, int, int], side: int, quality: int = 90
+) -> bytes:
+    """A JPEG of a part of the picture, `frame` (xyxy) of it upright, its longer side at most
+    `side`. Raises ImageError."""
+    picture = decode(data)
+    pixels = upright(picture.pixels, picture.header.orientation)
+    x0, y0, x1, y1 = frame
+    part = np.ascontiguousarray(pixels[y0:y1, x0:x1])
+    shrink = side / max(part.shape[:2])
+    if shrink < 1:
+        part = resize(part, (max(1, round((y1 - y0) * shrink)), max(1, round((x1 - x0) * shrink))))
+    return encode_jpeg(part, quality)
