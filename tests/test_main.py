@@ -35,7 +35,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "demo": "--out",
     "collect": "--allow-private --contact --format --imglab --max-bad --out --refresh"
     " --retry-failed",
-    "crop": "--background --max-bad --negative-label --out --window",
+    "crop": "--background --beside --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
     "mine": "--max-bad --min-width --model --out",
     "scan": "--max-bad --min-width --model --out --since",

@@ -295,6 +295,53 @@ def test_without_a_verdict_there_is_nothing_to_write(scan: Ledger, tmp_path: Pat
         run(ReviewConfig(scan.out, str(tmp_path / "r.xml"), "imglab"), Options())
 
 
+def test_a_round_of_review_is_cut_and_learnt_from_beside_the_old_crops(
+    nnst: Callable[..., Any],
+    scenes: Any,
+    crop_set: Path,
+    train_flags: tuple[str, ...],
+    mark_model: str,
+    tmp_path: Path,
+) -> None:
+    """A reviewer who knows the truth answers; `tests/benchmarks/bench_loop.py` says what for."""
+    out, truth, more = tmp_path / "scan", tmp_path / "reviewed.xml", tmp_path / "more"
+    assert nnst("scan", scenes.folder, "--model", mark_model, "--out", out).code == 0
+    book = Ledger.open(str(out))
+    rows = book.read("detections").to_pylist()
+    known = {
+        name: np.array(boxes, np.float32).reshape(-1, 4) for name, boxes in scenes.boxes.items()
+    }
+    verdicts = {}
+    for row, found in enumerate(rows):
+        box = np.array([[found[side] for side in ("x0", "y0", "x1", "y1")]], np.float32)
+        iou = pairwise_iou(box, known[found["image"]]).max(initial=0)
+        verdicts[row] = "yes" if iou >= 0.5 else "no" if iou < 0.1 else "wrong_box"
+    answer(book, verdicts)
+    done = nnst("review", out, "--to", "imglab", truth, "--json")
+    assert done.code == 0, done.err
+    right = sum(verdict == "yes" for verdict in verdicts.values())
+    assert done.document["confirmed"] == right > 0
+    flags = ("--negative-label", review.NEGATIVE) if done.document["refused"] else ()
+    cropped = nnst("crop", truth, "--out", more, "--beside", crop_set, *flags, "--json")
+    assert cropped.code == 0, cropped.err
+    assert cropped.document["window"] == window_of(crop_set)
+    cut = Ledger.open(str(more)).read("crops", ["label", "box"]).to_pylist()
+    assert sum(crop["label"] == "mark" for crop in cut) == right
+    refused = [row for row, verdict in verdicts.items() if verdict == "no"]
+    boxes = {tuple(crop["box"]) for crop in cut if not crop["label"]}
+    for row in refused:
+        sides = [rows[row][side] for side in ("x0", "y0", "x1", "y1")]
+        assert tuple(float(round(side)) for side in sides) in boxes
+    trained = nnst("train", crop_set, more, "--name", "looped", *train_flags, "--json")
+    assert trained.code == 0, trained.err
+    assert trained.document["labels"] == ["mark"]
+
+
+def window_of(crop_set: Path) -> str:
+    height, width = Ledger.open(str(crop_set)).plan["identity"]["settings"]["window_hw"]
+    return f"{width}x{height}"
+
+
 # --- The page
 
 

@@ -77,7 +77,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a crop set: tables of crops and pictures, and look/, small pictures by label",
         example="nnst crop logos.xml --out work/crops",
         positional=("truth...",),
-        flags=("out", "window", "negative_label", "background", "fanout.max_bad"),
+        flags=("out", "window", "negative_label", "beside", "background", "fanout.max_bad"),
     ),
     "train": Command(
         summary="Train a detector on crop sets and register it as a version of NAME.",

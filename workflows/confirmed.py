@@ -121,7 +121,7 @@ def _describe(document: Mapping[str, Any], gone: Sequence[str]) -> str:
         f"{document['unseen']:,} pictures that nobody looked at: {document['unseen_list']}",
         *(f"note: left out: {line}" for line in gone[:5]),
         f"truth: {document['truth']}",
-        f"next:  nnst crop {document['truth']} --out MORE{flag}",
-        "       nnst train OLD_CROPS MORE --name NAME",
+        f"next:  nnst crop {document['truth']} --out MORE --beside CROPS{flag}",
+        "       nnst train CROPS MORE --name NAME",
     ]
     return "\n".join(lines)

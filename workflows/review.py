@@ -27,7 +27,7 @@ class ReviewConfig:
     """Settings of nnst review."""
 
     scan: str = setting(help="the output folder of nnst scan")
-    out: str = setting("", "with --to: the file to write")
+    out: str = setting("", "the file that --to writes")
     to: Literal["", "imglab"] = setting("", "write what was said as truth, and no page: imglab")
     against: str = setting("", "a scan of the same pictures by another version")
     reviewer: str = setting("", "who looks, as the verdicts have it; by default the user's name")
