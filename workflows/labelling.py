@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -213,14 +214,17 @@ def files_of(source: str, truth: Path) -> tuple[list[str], list[str]]:
     """The pictures of an archive that are files of their own, as a truth file names them, and what
     is left out. Names only: no picture is opened."""
     inputs = archive.plan(source).inputs
+    folder = source if os.path.isdir(source) else os.path.dirname(source)
+    below = os.path.relpath(folder, truth.parent)
+    prefix = "" if below == "." else f"{below}/"
     files, left_out = [], []
     columns = (inputs[name].to_pylist() for name in ("image", "container", "offset"))
     for image, container, offset in zip(*columns, strict=True):
-        path = Path(source, container) if container else Path(source)
-        if offset >= 0 or ("\\" in container and not path.exists()):
+        name = container or image
+        if offset >= 0 or ("\\" in name and not os.path.exists(f"{folder}/{name}")):
             left_out.append(image)
         else:
-            files.append(path.relative_to(truth.parent).as_posix())
+            files.append(prefix + name)
     return files, left_out
 
 
