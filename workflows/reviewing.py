@@ -25,6 +25,7 @@ from workflows.serving import Handler, picture, told
 CLOSE, WHOLE = 720, 1600  # longest sides in pixels
 CONTEXT = 0.8  # of a box's sides, shown around it on each side
 BATCH = 12  # detections that are told of at once
+TREND = 30  # points of the curves, of what was said before the page was opened
 KEPT = 24  # picture files in memory
 
 
@@ -38,6 +39,7 @@ class Desk:
         self.scores = self.table["score"].to_numpy()
         self.verdicts = log.on(self.table)
         self.model = book.plan["identity"]["model"]
+        self.trend = self._trend()
         self._inputs = book.inputs()
         self._places = {name: row for row, name in enumerate(self._inputs["image"].to_pylist())}
         self._data: OrderedDict[str, bytes] = OrderedDict()
@@ -60,6 +62,13 @@ class Desk:
         """Precision and recall, as far as the verdicts tell."""
         return review.figures(self.order, self.scores, self.verdicts)
 
+    def _trend(self) -> list[dict[str, Any]]:
+        """The figures as they were after some of the verdicts, at even distances."""
+        said = list(self.verdicts.items())
+        steps = sorted({round(len(said) * step / TREND) for step in range(TREND)} - {len(said)})
+        before = [review.figures(self.order, self.scores, dict(said[:count])) for count in steps]
+        return [_point(each) for each in [*before, self.figures()]]
+
     async def state(self, request: web.Request) -> web.Response:
         """The scan, and where a person left off."""
         rows = self.order.rows.tolist()
@@ -75,6 +84,7 @@ class Desk:
                 "first": first,
                 "who": self.who,
                 "figures": self.summary(),
+                "trend": self.trend,
             }
         )
 
@@ -108,6 +118,7 @@ class Desk:
             self.verdicts.pop(row, None)
             if verdict in review.VERDICTS:
                 self.verdicts[row] = verdict
+            self.trend.append(_point(self.figures()))
         return told({"figures": self.summary()})
 
     def _card(self, row: int) -> dict[str, Any]:
@@ -176,6 +187,14 @@ class Desk:
             while len(self._data) > KEPT:
                 self._data.popitem(last=False)
         return self._data[content]
+
+
+def _point(figures: review.Figures) -> dict[str, Any]:
+    """A point of the curves that show how the estimates change."""
+    point = {"looked_at": figures.looked_at}
+    return point | {
+        name: plain(dataclasses.asdict(getattr(figures, name))) for name in ("precision", "recall")
+    }
 
 
 def member_bytes(book: Ledger, inputs: Any, place: int) -> bytes:

@@ -14,11 +14,12 @@ class App {
     this.given = []; // positions, in the order in which they were answered
     this.saving = new Saving(state.scan, {
       told: (kind, words) => this.tell(kind, words),
-      saved: (figures) => this.showFigures(figures),
+      saved: (figures) => { this.trend.push(figures); this.showFigures(figures); },
     });
     at("archive").textContent = state.archive.replace(/[/\\]+$/, "").split(/[/\\]/).pop();
     at("model").textContent = state.model;
     at("who").textContent = state.who;
+    this.trend = state.trend;
     this.showFigures(state.figures);
   }
 
@@ -150,8 +151,17 @@ class App {
     for (const name of ["precision", "recall"]) this.showEstimate(at(name), figures[name]);
   }
 
+  /** How an estimate has changed with what was looked at. */
+  curve(name) {
+    const known = this.trend.filter((point) => point[name].value !== null);
+    const most = Math.max(1, ...known.map((point) => point.looked_at));
+    if (known.length < 2) return [];
+    return band(known.map((point) => ({ x: (100 * point.looked_at) / most, ...point[name] })));
+  }
+
   showEstimate(section, { value, low, high }) {
-    const [, big, bar, text] = section.children;
+    const [, big, bar, text, curve] = section.children;
+    curve.replaceChildren(...this.curve(section.id));
     bar.hidden = value === null;
     big.textContent = value === null ? "not known" : value.toFixed(2);
     text.textContent = value === null ? "" : `${low.toFixed(2)} to ${high.toFixed(2)}`;
@@ -160,6 +170,17 @@ class App {
     bar.children[0].style.right = `${100 - 100 * high}%`;
     bar.children[1].style.left = `${100 * value}%`;
   }
+}
+
+/** A band and a line through points of { x, low, value, high }, in per cent of their frame. */
+function band(points) {
+  const place = ({ x }, y) => `${x.toFixed(2)},${(100 - 100 * y).toFixed(2)}`;
+  const there = points.map((point) => place(point, point.high));
+  const back = [...points].reverse().map((point) => place(point, point.low));
+  return [
+    draw("polygon", { class: "band", points: [...there, ...back].join(" ") }),
+    draw("polyline", { class: "line", points: points.map((point) => place(point, point.value)).join(" ") }),
+  ];
 }
 
 const entry = (names, shown, words, work) => ({ group: "Is the box on the logo?", names, shown, words, work });

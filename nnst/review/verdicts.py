@@ -55,21 +55,27 @@ class VerdictLog:
             return []
 
     def on(self, detections: pa.Table) -> dict[int, str]:
-        """The verdict on each detection that has one, by its row in the scan's table.
+        """The verdict on each detection that has one, by its row in the scan's table, in the order
+        of the last words.
 
-        They meet by content: a scan that was done again and found the same keeps its verdicts.
+        They meet by content: a scan that was done again and found the same keeps its verdicts, and
+        what was found in two copies of a picture shares one.
         """
-        last = {_key(row): row["verdict"] for row in self.rows()}
+        last: dict[tuple[Any, ...], str] = {}
+        for said in self.rows():
+            last.pop(_key(said), None)
+            last[_key(said)] = said["verdict"]
         contents = pa.array({key[0] for key in last}, pa.string())
         known = pc.indices_nonzero(pc.is_in(detections["image_id"], value_set=contents))
-        found: dict[int, str] = {}
-        for row, detection in zip(
-            known.to_pylist(), detections.take(known).to_pylist(), strict=True
-        ):
-            verdict = last.get(_key(detection), OPEN)
-            if verdict != OPEN:
-                found[row] = verdict
-        return found
+        places: dict[tuple[Any, ...], list[int]] = {}
+        for row, found in zip(known.to_pylist(), detections.take(known).to_pylist(), strict=True):
+            places.setdefault(_key(found), []).append(row)
+        return {
+            row: verdict
+            for key, verdict in last.items()
+            if verdict != OPEN
+            for row in places.get(key, ())
+        }
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
