@@ -178,7 +178,6 @@ class Served:
 
     process: subprocess.Popen[str]
     url: str
-    said: str
 
     def end(self, number: int = signal.SIGINT) -> str:
         """What it prints to stdout as it ends."""
@@ -214,7 +213,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             line = process.stderr.readline()
             assert line, f"{words} ended: {said}"
             said += line
-        begun.append(Served(process, said.split()[-4], said))
+        begun.append(Served(process, said.split()[-4]))
         return begun[-1]
 
     yield start

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import signal
+import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import pytest
 from nnst import imglab
 from nnst.errors import InputError
 from nnst.imglab import Box, Dataset, Image, Part
+from workflows import serving
 from workflows.commands import Options
 from workflows.label import LabelConfig, run
 
@@ -164,6 +168,51 @@ def test_a_request_that_no_page_sends_changes_nothing(
         assert put(url, file=PLAIN, base="none", listed=True, boxes=[box])[0] == 400
     assert asked(url, "entry", "PUT", body="{")[0] == 400
     assert not (pictures / "truth.xml").exists()
+
+
+def test_ctrl_c_loses_no_change_that_was_answered(
+    pictures: Path, serve: Callable[..., Any]
+) -> None:
+    """It comes while changes are on their way; those are answered, or were never taken."""
+    served = serve("label", pictures)
+    box = {"left": 1, "top": 2, "width": 3, "height": 4, "label": "logo"}
+    answered: list[int] = []
+
+    def draw() -> None:
+        base = "none"
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            for count in range(1, 200):
+                status, entry = put(
+                    served.url, file=PLAIN, base=base, listed=True, boxes=[box] * count
+                )
+                assert status == 200
+                answered.append(count)
+                base = entry["version"]
+
+    drawing = threading.Thread(target=draw)
+    drawing.start()
+    while len(answered) < 3:
+        drawing.join(0.01)
+    served.end()
+    drawing.join()
+    assert served.process.returncode == 0
+    (image,) = imglab.read(pictures / "truth.xml").images
+    assert len(image.boxes) - answered[-1] in (0, 1)
+
+
+def test_an_address_is_the_same_for_the_same_work_and_person_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "anna"))
+    key = serving.key_of("label a.xml")
+    assert serving.key_of("label a.xml") == key
+    assert serving.key_of("label b.xml") != key
+    (kept,) = (tmp_path / "anna").rglob("page-key")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "bert"))
+    assert serving.key_of("label a.xml") != key
+    monkeypatch.setenv("XDG_STATE_HOME", str(kept))  # a file: nothing can be kept there
+    assert serving.key_of("label a.xml") != serving.key_of("label a.xml")
 
 
 @pytest.mark.parametrize(

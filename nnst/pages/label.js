@@ -62,7 +62,7 @@ class App {
     this.list.mark(index);
     this.list.show(index);
     if (!keep) this.blank();
-    const file = this.file;
+    const { file } = this, { turn } = this.saving;
     let answer;
     try {
       answer = await ask(`pictures/${index}`);
@@ -71,6 +71,7 @@ class App {
     }
     if (file !== this.file) return; // on to another one meanwhile
     if (!answer.ok) return this.say(answer.document.error);
+    if (turn !== this.saving.turn) return this.open(index, keep); // drawn on meanwhile
     this.use(answer.document, keep);
   }
 

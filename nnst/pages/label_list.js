@@ -26,6 +26,7 @@ export class List {
     const last = Math.min(this.app.files.length, Math.ceil((this.scroller.scrollTop + this.scroller.clientHeight) / ROW) + SPARE);
     for (const [index, row] of this.rows) {
       if (index < first || index >= last) {
+        row.querySelector("img")?.removeAttribute("src"); // nobody waits for it any more
         row.remove();
         this.rows.delete(index);
       }
