@@ -11,6 +11,8 @@ import contextlib
 import io
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -147,6 +149,76 @@ def start_driver(cluster: str, workplace: Path) -> Callable[..., subprocess.Pope
         )
 
     return start
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+CHROMIUM_FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """The system's Chromium, without a window."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=str(CHROMIUM), args=list(CHROMIUM_FLAGS)
+        )
+        yield started
+        started.close()
+
+
+@dataclass
+class Served:
+    """A page's server in a process of its own: its address, and how to end it."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    def end(self, number: int = signal.SIGINT) -> str:
+        """What it prints to stdout as it ends."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.communicate(timeout=60)[0]
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """Starts `nnst label` or `nnst review` at a port that is free, or at the one that is given."""
+    home = tmp_path_factory.mktemp("home")
+    begun: list[Served] = []
+
+    def start(*words: object, port: int = 0) -> Served:
+        if not port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = int(probe.getsockname()[1])
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workflows", *map(str, words), "--port", str(port)],
+            cwd=home,
+            env=os.environ
+            | {"HOME": str(home), "XDG_STATE_HOME": str(home)}
+            | {"PYTHONPATH": str(Path(package.__file__).parents[1])},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        said = ""
+        while "(ctrl-C ends it)" not in said:
+            line = process.stderr.readline()
+            assert line, f"{words} ended: {said}"
+            said += line
+        begun.append(Served(process, said.split()[-4]))
+        return begun[-1]
+
+    yield start
+    for served in begun:
+        served.end(signal.SIGKILL)
 
 
 def mark(hw: tuple[int, int]) -> np.ndarray:

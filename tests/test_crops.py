@@ -615,3 +615,11 @@ def test_the_real_stop_signs_give_a_window_of_their_own_shape(shared_data: Path)
     assert found.inputs.num_rows == 37
     assert 0.8 < width / height < 1.3
     assert height * width == pytest.approx(crops.WINDOW_AREA, rel=0.05)
+
+
+def test_what_looks_like_a_picture_of_another_crop_set_goes_to_its_side() -> None:
+    groups = ["a", "b", "a", "c", "b"]  # the last two are of the other set
+    sides = crops.split_beside(groups, [None, None, None, "validation", "train"], 0.0)
+    assert sides == {"a": "train", "b": "train", "c": "validation"}
+    assert crops.split_beside(["a", "a"], [None, "validation"], 0.0) == {"a": "validation"}
+    assert crops.split_beside(["a", "a"], [None, "train"], 1.0) == {"a": "train"}

@@ -41,6 +41,7 @@ FLOORS = (
     "training",
     "mining",
     "report",
+    "review",
     "pages",  # static files
 )
 NOT_IN_NNST = ("ray", "mlflow", "workflows", "argparse", "rich")  # where and how, not what

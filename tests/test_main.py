@@ -35,7 +35,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "demo": "--out",
     "collect": "--allow-private --contact --format --imglab --max-bad --out --refresh"
     " --retry-failed",
-    "crop": "--background --max-bad --negative-label --out --window",
+    "crop": "--background --beside --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
     "mine": "--max-bad --min-width --model --out",
     "scan": "--max-bad --min-width --model --out --since",
@@ -45,6 +45,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "explain": "--detections --threshold",
     "export": "--boxes-upright --out --threshold --to",
     "convert": "--boxes-upright --pictures --to",
+    "label": "--model --out --port",
+    "review": "--against --port --reviewer --to",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -61,6 +63,8 @@ ARGUMENTS = {
     "explain": ("scan", "image"),
     "export": ("scan",),
     "convert": ("source", "out"),
+    "label": ("pictures",),
+    "review": ("scan", "out"),
     "pretrain": ("marks",),
     "ui": (),
 }

@@ -77,7 +77,7 @@ COMMANDS: Mapping[str, Command] = {
         writes="a crop set: tables of crops and pictures, and look/, small pictures by label",
         example="nnst crop logos.xml --out work/crops",
         positional=("truth...",),
-        flags=("out", "window", "negative_label", "background", "fanout.max_bad"),
+        flags=("out", "window", "negative_label", "beside", "background", "fanout.max_bad"),
     ),
     "train": Command(
         summary="Train a detector on crop sets and register it as a version of NAME.",
@@ -159,6 +159,22 @@ COMMANDS: Mapping[str, Command] = {
         example="nnst convert logos.xml logos.json",
         positional=("source", "out"),
         flags=("to", "pictures", "boxes_upright"),
+    ),
+    "label": Command(
+        summary="Draw boxes on pictures in the browser, saved as imglab XML at every change.",
+        reads="a folder of pictures, or an imglab XML file and the pictures it names; a model",
+        writes="the XML: FOLDER/truth.xml, or the file that was given",
+        example="nnst label photos --model pare",
+        positional=("pictures",),
+        flags=("out", "model", "port"),
+    ),
+    "review": Command(
+        summary="Say of a scan's detections which are right, the most telling first.",
+        reads="a scan, and the archive it looked at; another version's scan with --against",
+        writes="SCAN/review/verdicts.jsonl; with --to imglab OUT.xml the verdicts as truth",
+        example="nnst review work/scan --to imglab reviewed.xml",
+        positional=("scan", "out"),
+        flags=("to", "against", "reviewer", "port"),
     ),
     "pretrain": Command(
         summary="Teach a judge drawn word marks, for all judges to begin with what it saw.",

@@ -31,6 +31,9 @@ class CropConfig:
     background: str = setting("", "an archive without the logo, instead of truth")
     window: str = setting("", "the window as WIDTHxHEIGHT; by default the boxes' median aspect")
     negative_label: tuple[str, ...] = setting((), "a label whose boxes are background; repeatable")
+    beside: tuple[str, ...] = setting(
+        (), "crop sets to be learnt from together with this one: pictures keep their side"
+    )
     validation_share: float = setting(0.2, "share of picture groups held out of training")
     allow_outside: bool = setting(False, "use pictures that lie outside the truth's folder")
     pictures: str = setting("", "the folder of VOC's or COCO's pictures, if not a usual one")
@@ -172,6 +175,9 @@ def _window(settings: CropConfig, plan: _Plan) -> tuple[int, int]:
     """The window that was asked for, or the boxes' own."""
     if settings.window:
         return config.parse_window(settings.window)
+    if settings.beside:
+        height, width = _beside(settings)[0].plan["identity"]["settings"]["window_hw"]
+        return height, width
     annotations = [
         _logos_only(item, settings.negative_label) for item in (plan.truth or {}).values()
     ]
@@ -182,6 +188,11 @@ def _window(settings: CropConfig, plan: _Plan) -> tuple[int, int]:
             "no box that counts, so nothing says what shape the window has",
             "draw boxes with imglab, or give --window WIDTHxHEIGHT",
         ) from None
+
+
+def _beside(settings: CropConfig) -> list[ledger.Ledger]:
+    """The crop sets that this one will be learnt from with."""
+    return [ledger.Ledger.open(storage.absolute(path), "crop") for path in settings.beside]
 
 
 def _logos_only(annotation: Annotation, negative_label: Sequence[str]) -> Annotation:
@@ -200,10 +211,12 @@ def _job(settings: CropConfig, plan: _Plan, window_hw: tuple[int, int]) -> ledge
         }
         for name, item in (plan.truth or {}).items()
     }
+    beside = {"beside": [book.fingerprint for book in _beside(settings)]} if settings.beside else {}
     return ledger.Job(
         verb="crop",
         inputs=plan.inputs,
-        settings={
+        settings=beside
+        | {
             "window_hw": list(window_hw),
             "crop": config.to_dict(settings.crop) | {"negative_label": [*settings.negative_label]},
             "validation_share": settings.validation_share,
@@ -227,9 +240,17 @@ def _split(settings: CropConfig, plan: _Plan) -> dict[str, tuple[str, str]]:
             found[number] = hashed
             progress.advance(shards[number].num_rows)
     rows = [row for number in numbers for row in found[number]]
-    groups = crops.near_duplicate_groups([row[1] for row in rows], [row[2] for row in rows])
-    sides = crops.split_groups(groups, settings.validation_share)
-    return {row[0]: (key, sides[key]) for row, key in zip(rows, groups, strict=True)}
+    known = [row for book in _beside(settings) for row in crops.read_sides(book)]
+    contents = [*(row[1] for row in rows), *(row[0] for row in known)]
+    hashes = [*(row[2] for row in rows), *(row[1] for row in known)]
+    groups = crops.near_duplicate_groups(contents, hashes)
+    if known:
+        settled = [*(None for _ in rows), *(row[2] for row in known)]
+        sides = crops.split_beside(groups, settled, settings.validation_share)
+    else:
+        sides = crops.split_groups(groups, settings.validation_share)
+    own = groups[: len(rows)]
+    return {row[0]: (key, sides[key]) for row, key in zip(rows, own, strict=True)}
 
 
 def _bytes(member: archive.Member) -> bytes:

@@ -19,8 +19,14 @@ from nnst.crops.cutting import (
     default_window,
     picture_to_look_at,
 )
-from nnst.crops.groups import NEAR_DUPLICATE_BITS, near_duplicate_groups, side_of, split_groups
-from nnst.crops.tables import crop_row, picture_row, read_crops, read_truth
+from nnst.crops.groups import (
+    NEAR_DUPLICATE_BITS,
+    near_duplicate_groups,
+    side_of,
+    split_beside,
+    split_groups,
+)
+from nnst.crops.tables import crop_row, picture_row, read_crops, read_sides, read_truth
 
 __all__ = [
     "GREY",
@@ -40,7 +46,9 @@ __all__ = [
     "picture_to_look_at",
     "plan",
     "read_crops",
+    "read_sides",
     "read_truth",
     "side_of",
+    "split_beside",
     "split_groups",
 ]

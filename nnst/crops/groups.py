@@ -76,6 +76,15 @@ def split_groups(groups: Sequence[str], validation_share: float) -> dict[str, st
     return split
 
 
+def split_beside(
+    groups: Sequence[str], sides: Sequence[str | None], validation_share: float
+) -> dict[str, str]:
+    """As `split_groups`, where some pictures have their side already, in another crop set: their
+    near duplicates go with them. None: the side is open."""
+    settled = {group: side for group, side in zip(groups, sides, strict=True) if side}
+    return {group: settled.get(group) or side_of(group, validation_share) for group in set(groups)}
+
+
 def side_of(group: str, validation_share: float) -> str:
     """The side of one group by itself: for pictures so many that no side can stay empty."""
     return "validation" if _place(group) < validation_share else "train"

@@ -62,6 +62,17 @@ def read_truth(book: Ledger) -> list[tuple[str, Annotation]]:
     ]
 
 
+def read_sides(book: Ledger) -> list[tuple[str, int, str]]:
+    """(image_id, perceptual hash, split) of every picture of a crop set that could be used."""
+    columns = ["image_id", "perceptual_hash", "split", "status"]
+    return [
+        (row["image_id"], int(row["perceptual_hash"], 16), row["split"])
+        for part in book.parts("pictures", columns)
+        for row in _rows(part)
+        if row["status"] == records.OK
+    ]
+
+
 def _rows(part: pa.Table) -> Iterator[dict[str, Any]]:
     for batch in part.to_batches():
         yield from batch.to_pylist()

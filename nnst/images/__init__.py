@@ -6,7 +6,7 @@ a half, a quarter or an eighth of its sides; its header has the stored size all 
 
 `headers` reads formats and sizes before anything is decoded, `decoding` and `encoding` turn bytes
 to pixels and back, `guarding` decodes in a child process, `orientation` turns pictures and boxes
-upright, `hashing` names pictures.
+upright, `hashing` names pictures, `showing` makes what a page shows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from nnst.images.guarding import GuardSettings, decode, ended_after, guarded, st
 from nnst.images.hashing import content_hash, hamming, perceptual_hash
 from nnst.images.headers import READABLE, SUFFIXES, Header, read_header, sniff
 from nnst.images.orientation import boxes_stored, boxes_upright, upright, upright_hw
+from nnst.images.showing import encode_part, encode_view
 
 __all__ = [
     "READABLE",
@@ -40,7 +41,9 @@ __all__ = [
     "decode",
     "encode_bmp",
     "encode_jpeg",
+    "encode_part",
     "encode_png",
+    "encode_view",
     "ended_after",
     "fastest_full_decode",
     "guarded",

@@ -167,7 +167,12 @@ def write(dataset: Dataset, path: str | Path) -> None:
 
     dlib does not decode entities in attributes: a file name with & it reads with `&amp;`.
     """
-    storage.put(path, "".join(f"{line}\n" for line in _lines(dataset)).encode())
+    storage.put(path, encode(dataset))
+
+
+def encode(dataset: Dataset) -> bytes:
+    """The bytes that `write` writes."""
+    return "".join(f"{line}\n" for line in _lines(dataset)).encode()
 
 
 def _lines(dataset: Dataset) -> Iterator[str]:

@@ -19,6 +19,7 @@ _PLAN_KEYS = {"format", "fingerprint", "identity", "source", "notes"}
 # Made from the tables by later steps, or what the rows of a collection point to.
 _DERIVED = ("report", "evaluation", "explain", "look", "stored.parquet", "blobs", "tars", "journal")
 _ASIDE = ("attempts", "reopened.json", lease.NAME)  # never authoritative
+_KEPT = ("review",)  # what people said outlives the tables
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
@@ -99,7 +100,7 @@ def refuse_foreign(out: str) -> None:
     if storage.exists(out) and not storage.is_folder(out):
         raise InputError(f"{out} is a file", "give --out a folder")
     found = storage.names(out)
-    foreign = [name for name in found if not _holds_only_parts(out, name)]
+    foreign = [name for name in found if name not in _KEPT and not _holds_only_parts(out, name)]
     if foreign and "plan.json" not in found:  # else another driver has begun just now
         raise InputError(
             f"{out} is not empty and is no output folder of nnst (it holds {foreign[0]})",
