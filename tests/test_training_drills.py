@@ -8,6 +8,7 @@ share. A rank does to itself, at a step, what a machine would do to it. The larg
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,7 @@ def learnt(
     fault: Fault = none,
     settings: TrainerSettings | None = None,
     workers: int = 2,
+    fewest: int = 0,
 ) -> Fitted:
     """What is learnt in a folder, with a fault."""
     marks = folder / "marks"
@@ -151,8 +153,9 @@ def learnt(
         settings=QUICK,
         epochs=EPOCHS,
         seed=0,
+        elastic=fewest > 0,
     )
-    crew = Crew(workers, 0.0, settings or TrainerSettings())
+    crew = Crew(workers, 0.0, settings or TrainerSettings(), fewest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank, "train", disturbed(fault, marks))
         return trainer.fit(task, crew, lambda *_: None)
@@ -192,6 +195,24 @@ def test_a_rank_killed_at_three_steps_changes_no_bit(
     assert len(begun(tmp_path / "marks")) == 1 + len(KILLS)
     assert same(found.weights, expected.weights)
     assert found.history == expected.history
+
+
+def test_elastic_training_begins_with_the_workers_there_are_and_goes_on_with_fewer(
+    learn: Learn, cluster: str, tmp_path: Path
+) -> None:
+    """One more than there are CPUs is asked for; then an epoch is missing, and one is left."""
+    import ray
+
+    cpus = int(ray.cluster_resources()["CPU"])
+    found = learn(tmp_path, workers=cpus + 1, fewest=1)
+    ranks = {path.name.split("-")[1] for path in (tmp_path / "marks").glob("begun-*")}
+    assert ranks == {str(number) for number in range(cpus)}
+    checkpoints = tmp_path / "fit" / "checkpoints"
+    shutil.rmtree(checkpoints / f"{EPOCHS:05}")
+    again = learn(tmp_path, workers=1, fewest=1)
+    assert again.history[:-1] == found.history[:-1]  # nothing is learnt twice
+    assert again.history[-1] != found.history[-1]  # other batches, and so other weights
+    assert len(begun(tmp_path / "marks")) == 1
 
 
 def three_ranks(crop_set: str, folder: str) -> None:

@@ -27,23 +27,18 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     Raises JobFailed when training ends without a result.
     """
     import ray.train
-    from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from nnst.training import checkpoints
 
     fanout.start()
     _quieten()
-    gpus = crew.gpus_per_worker
-    resources = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
     attempts = storage.join(task.folder, "ray")
     with crews.variables(crew.settings), Listener(task.folder, on_epoch):
         trainer = TorchTrainer(
             rank.train,
             train_loop_config={"task": task},
-            scaling_config=ScalingConfig(
-                num_workers=crew.workers, use_gpu=gpus > 0, resources_per_worker=resources
-            ),
+            scaling_config=crews.scaling_config(crew),
             run_config=crews.run_config(attempts, crew.settings),
             torch_config=crews.torch_config(crew),
         )
