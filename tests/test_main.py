@@ -37,6 +37,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     " --retry-failed",
     "crop": "--background --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
+    "compare-models": "--background --base --epochs --models --name --seed --workers",
     "mine": "--max-bad --min-width --model --out",
     "scan": "--max-bad --min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
@@ -51,6 +52,7 @@ ARGUMENTS = {
     "collect": ("sources...",),
     "crop": ("truth...",),
     "train": ("crops...",),
+    "compare-models": ("crops...",),
     "mine": ("archive",),
     "scan": ("archive",),
     "evaluate": ("scan", "truth"),
@@ -154,7 +156,7 @@ def test_the_example_in_the_help_gives_settings_that_the_verb_takes(
         taken.append(settings)
         return Outcome({}, "")
 
-    monkeypatch.setattr(importlib.import_module(f"workflows.{verb}"), "run", run)
+    monkeypatch.setattr(importlib.import_module(f"workflows.{verb.replace('-', '_')}"), "run", run)
     program, *words = shlex.split(COMMANDS[verb].example)
     assert (program, words[0]) == ("nnst", verb)
     assert main(words) == 0

@@ -96,6 +96,14 @@ COMMANDS: Mapping[str, Command] = {
             "seed",
         ),
     ),
+    "compare-models": Command(
+        summary="Train several models on the same crops and compare what they cost and find.",
+        reads="crop sets, and pictures without the logo (--background) for more negatives",
+        writes="an MLflow run with the table and figures, a child run and a model for each",
+        example="nnst compare-models work/crops --name pare --models mlp --models cascade",
+        positional=("crops...",),
+        flags=("name", "models", "background", "base", "workers", "epochs", "seed"),
+    ),
     "mine": Command(
         summary="Cut out what a model takes for a logo in pictures that show none.",
         reads="pictures without the logo, or a crop set, whose boxes are left alone; a model",
