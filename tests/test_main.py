@@ -45,6 +45,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
     "pretrain": "--background --leave-out --out",
+    "tune": "--at-once --background --base --epochs --model --name --seed --space --trials"
+    " --workers",
     "ui": "--port",
 }
 ARGUMENTS = {
@@ -60,6 +62,7 @@ ARGUMENTS = {
     "report": ("scan",),
     "explain": ("scan", "image"),
     "pretrain": ("marks",),
+    "tune": ("crops...",),
     "ui": (),
 }
 

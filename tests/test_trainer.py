@@ -14,6 +14,7 @@ from nnst import storage
 from nnst.errors import InputError
 from nnst.training.settings import TrainingSettings
 from workflows import trainer
+from workflows.clock import Clock
 from workflows.trainer import Crew, TrainerSettings, crew, listener
 
 NOTICED = 150  # seconds within which a worker that stands still must be noticed
@@ -163,6 +164,32 @@ def test_every_epoch_is_told_of_again_with_the_time_that_it_had(tmp_path: Path) 
     assert second[2] > first[2]
     trainer.tell_again(str(tmp_path), rows, tell)
     assert told[3:] == [first, second]
+
+
+def test_whoever_overhears_is_told_of_every_epoch_of_every_network(tmp_path: Path) -> None:
+    """Of one that is done already as of one that is at work; and of nothing afterwards."""
+    rows = [{"loss": 0.5}, {"loss": 0.25}]
+    listener.write_history(str(tmp_path), rows)
+    heard: list[Any] = []
+
+    def work() -> None:
+        with listener.Listener(str(tmp_path), lambda *_: None):
+            pass
+
+    with trainer.overheard(heard.append):
+        work()
+        trainer.tell_again(str(tmp_path), rows, lambda *_: None)
+    work()
+    assert heard == [*rows, *rows]
+
+
+def test_seconds_of_a_training_add_up_over_its_attempts(tmp_path: Path) -> None:
+    kept = 0.0
+    for _ in range(3):
+        clock = Clock(str(tmp_path))
+        time.sleep(0.01)
+        assert clock.keep() >= kept + 0.01
+        kept = clock.keep()
 
 
 def test_whose_checkpoints_can_be_gone_on_with() -> None:

@@ -78,6 +78,15 @@ def world_size(workers: int, gpus_per_worker: float, fewest: int = 0) -> int:
     return workers
 
 
+def crews_at_once(workers: int, gpus_per_worker: float) -> int:
+    """How many crews of this kind the cluster has room for, one at least."""
+    import ray
+
+    fanout.start()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(1, sum(_room(node, gpus_per_worker) for node in nodes) // workers)
+
+
 def _default_workers(gpus_per_worker: float) -> int:
     import ray
 

@@ -43,7 +43,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
             torch_config=crews.torch_config(crew),
         )
         try:
-            _interruptible(trainer.fit)
+            interruptible(trainer.fit)
         except ray.train.TrainingFailedError as error:
             raise crews.failure(error, crew) from error
         finally:
@@ -56,7 +56,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     return Fitted(final.network, final.history, read_notes(task.folder))
 
 
-def _interruptible(work: Callable[[], object]) -> None:
+def interruptible(work: Callable[[], object]) -> None:
     """Do the work in a thread of its own: in the main one Ray takes ctrl-C for itself."""
     raised: list[BaseException] = []
 
