@@ -140,6 +140,16 @@ def test_a_file_that_nnst_train_would_not_take_is_refused_before_anything_is_tra
     assert told in done.err
 
 
+def test_without_mlflow_no_child_is_left_without_its_parent(
+    nnst: Callable[..., Any], crop_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    words = ("--name", "alone", "--set", "tracking.start=0.1")
+    done = nnst("compare-models", crop_set, *words, at=tmp_path)
+    assert done.code == 1
+    assert "a child run has to name its parent; run the same command again" in done.err
+
+
 def test_what_is_not_known_is_a_dash_and_large_numbers_are_short() -> None:
     row = {"model": "mlp", "parameters": 4_953_002, "multiply_adds_per_window": 4_952_000}
     line = comparison.as_text([row])[1]

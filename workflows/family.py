@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nnst import config, storage
-from nnst.errors import InputError
+from nnst.errors import InputError, JobFailed
 from nnst.ledger import Ledger
 from workflows import provenance
 from workflows.commands import Options
@@ -66,7 +66,10 @@ def folder_of(shared: Shared, place: str, kind: str, more: Mapping[str, Any]) ->
 def parent_run(
     folder: str, shared: Shared, kind: str, params: Mapping[str, Any], patience: TrackingSettings
 ) -> Run:
-    """The run that the trainings are children of: begun before, or new."""
+    """The run that the trainings are children of: begun before, or new.
+
+    Raises JobFailed while MLflow does not answer.
+    """
     from workflows import tracking
 
     path = storage.join(folder, "parent.json")
@@ -77,6 +80,10 @@ def parent_run(
     run = tracking.start(
         shared.name, kind, params=params, tags={"verb": kind}, mark=begun["mark"], patience=patience
     )
+    if not run.run_id:
+        run.finish("KILLED")  # waits no longer
+        what = "MLflow does not answer, and a child run has to name its parent"
+        raise JobFailed(what, "run the same command again when it does")
     storage.put(path, storage.to_json(begun | {"run_id": run.run_id}))
     return run
 
