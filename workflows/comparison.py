@@ -45,7 +45,8 @@ def as_text(rows: Sequence[Row]) -> list[str]:
 
 def as_table(rows: Sequence[Row]) -> bytes:
     """The JSON by which MLflow's pages show a table."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    first = [key for key, _ in _COLUMNS]
+    columns = [*first, *sorted({key for row in rows for key in row} - {*first})]
     data = [[row.get(key) for key in columns] for row in rows]
     return json.dumps({"columns": columns, "data": data}).encode()
 
