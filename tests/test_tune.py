@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,17 @@ def test_what_is_worse_after_its_grace_is_stopped_and_its_run_says_so(
     (killed,) = (run_id for run_id, status in children.items() if status == "KILLED")
     assert client.get_run(killed).data.tags["stopped_early"] == "true"
     assert client.get_run(killed).data.params["training.learning_rate"] == "1e-09"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("searched")
+def test_what_was_stopped_gives_its_cpus_back() -> None:
+    import ray
+
+    cpus, deadline = ray.cluster_resources()["CPU"], time.monotonic() + 120
+    while ray.available_resources().get("CPU", 0) < cpus:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

@@ -83,8 +83,10 @@ def _shared(settings: TuneConfig) -> Shared:
     names = ("background", "workers", "epochs", "seed", "model")
     given = {name: getattr(settings, name) for name in names}
     shared = family.shared_settings(settings.crops, settings.name, settings.base, given)
-    defaults = {"workers": 1, "trainer": {"start": PATIENCE_S}}
-    return Shared(shared.crops, shared.name, family.merged(defaults, shared.values))
+    defaults = {"trainer": {"start": PATIENCE_S}}
+    values = family.merged(defaults, shared.values)
+    values["workers"] = int(values.get("workers", 0)) or 1  # many small trainings go best at once
+    return Shared(shared.crops, shared.name, values)
 
 
 def _points(settings: TuneConfig, shared: Shared) -> list[Point]:
@@ -109,10 +111,12 @@ def _search(
     _cut_background(trials)
     how = Search(_at_once(settings, shared), settings.scheduler, settings.grace)
     try:
-        return tuner.search(trials, how)
-    finally:
-        # What was stopped early had no time to say so.
-        tracking.end_children(run)
+        found = tuner.search(trials, how)
+    except BaseException:
+        tracking.end_children(run)  # which had no time to say so themselves
+        raise
+    tracking.end_children(run, {"stopped_early": "true"})
+    return found
 
 
 def _cut_background(trials: Trials) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,15 @@ from workflows.tracking.runs import Run
 MOST_CHILDREN = 10_000
 
 
-def end_children(run: Run) -> None:
-    """Record that the children of a run that are still under way were stopped.
-
-    Their own processes were ended without a word.
-    """
-    run.on_client("children", partial(_end, run))
+def end_children(run: Run, tags: Mapping[str, str] = {}) -> None:
+    """Record that the children of a run that are still under way were stopped, and how."""
+    run.on_client("children", partial(_end, run, tags))
 
 
-def _end(run: Run, client: Any) -> None:
+def _end(run: Run, tags: Mapping[str, str], client: Any) -> None:
     wanted = f"tags.`mlflow.parentRunId` = '{run.run_id}' and attributes.status = 'RUNNING'"
     found = client.search_runs([run.experiment_id], wanted, max_results=MOST_CHILDREN)
     for child in found:
-        client.set_tag(child.info.run_id, "stopped_early", "true")
+        for name, value in tags.items():
+            client.set_tag(child.info.run_id, name, value)
         client.set_terminated(child.info.run_id, "KILLED")
