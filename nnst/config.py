@@ -101,6 +101,40 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{key}", value
 
 
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested values of `{"group.key": value}`."""
+    result: dict[str, Any] = {}
+    for name, value in flat.items():
+        *groups, key = name.split(".")
+        target = result
+        for part in groups:
+            target = target.setdefault(part, {})
+        target[key] = value
+    return result
+
+
+def to_toml(values: Mapping[str, Any]) -> str:
+    """Nested values as TOML that `read` reads; None, which TOML does not know, is left out."""
+    lines = [
+        f"{key} = {json.dumps(value, ensure_ascii=False)}"  # of these values JSON and TOML agree
+        for key, value in values.items()
+        if not isinstance(value, Mapping) and value is not None
+    ]
+    groups = [(key, value) for key, value in values.items() if isinstance(value, Mapping)]
+    return "\n".join([*lines, *_toml_groups(groups, "")]) + "\n"
+
+
+def _toml_groups(groups: Sequence[tuple[str, Mapping[str, Any]]], above: str) -> Iterator[str]:
+    for key, values in groups:
+        name = f"{above}{key}"
+        yield f"\n[{name}]"
+        inner = {k: v for k, v in values.items() if not isinstance(v, Mapping)}
+        if inner:
+            yield to_toml(inner).rstrip("\n")
+        below = [(k, v) for k, v in values.items() if isinstance(v, Mapping)]
+        yield from _toml_groups(below, f"{name}.")
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What changed, a line each: `key: old -> new`; two values are one when their JSON is."""
     before, after = dict(flatten(old)), dict(flatten(new))

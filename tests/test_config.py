@@ -353,3 +353,28 @@ def test_any_text_is_a_window_or_a_refusal(text: str) -> None:
         return
     assert 8 <= height <= 512
     assert 8 <= width <= 512
+
+
+# --- Settings as TOML
+
+
+def test_what_is_written_as_toml_is_read_again(tmp_path: Path) -> None:
+    values = {
+        "name": 'a "quoted" näme\\ with\ttab',
+        "seed": 3,
+        "share": 1e-05,
+        "widths": [8, 16],
+        "names": ["a", "b"],
+        "fresh": True,
+        "training": {"steps": 60, "augment": {"rotate": 7.5}},
+        "cascade": {"deep": {"deeper": {"mined": 4}}},
+    }
+    path = tmp_path / "settings.toml"
+    path.write_text(config.to_toml(values | {"gpus": None}), encoding="utf-8")
+    assert config.read(path) == values
+
+
+def test_dotted_names_become_groups() -> None:
+    flat = {"a": 1, "b.c": 2, "b.d.e": 3}
+    assert config.nested(flat) == {"a": 1, "b": {"c": 2, "d": {"e": 3}}}
+    assert dict(config.flatten(config.nested(flat))) == flat

@@ -22,7 +22,7 @@ from nnst.records import Annotation, Crop, ModelSpec
 from nnst.training import checkpoints, epochs
 from nnst.training.batches import CropStore
 from nnst.training.checkpoints import Checkpoint
-from nnst.training.lessons import JudgeLesson, Lesson, Place, WindowLesson
+from nnst.training.lessons import JudgeLesson, Lesson, Place, WindowLesson, hardest_share
 from nnst.training.settings import TrainingSettings
 
 LABELS = ("background", "mark")
@@ -90,6 +90,7 @@ def test_the_learning_rate_warms_up_and_falls_to_a_hundredth(total: int) -> None
     "wrong",
     [
         {"steps": 0},
+        {"accumulate": 0},
         {"logos": 0},
         {"background": 0},
         {"hardest": 0.0},
@@ -223,6 +224,71 @@ def test_an_epochs_row_has_the_parts_of_its_loss_and_its_learning_rate(
         assert row.keys() == {"loss", "learning_rate", *parts}
         assert row["loss"] == pytest.approx(sum(row[part] for part in parts), rel=1e-5)
         assert row["learning_rate"] == epochs.learning_rate(QUICK, end, total)
+
+
+# Gradients of several batches
+
+
+@dataclass
+class Pieces:
+    """A lesson of fixed windows, of which each batch is the next so many."""
+
+    at_once: int
+    store: CropStore
+
+    def begin(self, network: Any, place: Place) -> None:
+        """Nothing to look at."""
+
+    def losses(self, network: Any, place: Place, step: int) -> Mapping[str, torch.Tensor]:
+        rng = rng_of(1)
+        windows = torch.from_numpy(rng.integers(0, 256, (24, 3, *WINDOW)).astype(np.uint8))
+        classes = torch.from_numpy(rng.integers(0, 2, 24))
+        mine = slice(step * self.at_once, (step + 1) * self.at_once)
+        logits = network(windows[mine]).flatten(1)[:, :2]
+        each = torch.nn.functional.cross_entropy(logits, classes[mine], reduction="none")
+        return {"logo_loss": 0.25 * each.mean(), "background_loss": 0.75 * each.mean()}
+
+    def logits(self, network: Any, crops: Any) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def after_batches(kind: str, store: CropStore, at_once: int) -> tuple[Weights, Mapping[str, float]]:
+    """Weights and metrics after three updates by eight windows, so many in a batch."""
+    asked = replace(QUICK, steps=3, accumulate=8 // at_once, bfloat16=False)
+    network = norms.learner(SPECS[kind], 0)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+    lesson = Pieces(at_once, store)
+    row = epochs.run_epoch(network, optimiser, lesson, asked, Place(0, 0, 1))
+    return network.state_dict(), row
+
+
+def test_the_gradients_of_small_batches_make_the_step_of_a_large_one(
+    stores: tuple[CropStore, CropStore],
+) -> None:
+    whole, metrics = after_batches("lenet", stores[0], at_once=8)
+    for at_once in (4, 2, 1):
+        found, row = after_batches("lenet", stores[0], at_once)
+        assert all(torch.allclose(found[name], whole[name], atol=1e-6) for name in whole)
+        assert row == pytest.approx(metrics, rel=1e-5)
+    untrained = norms.learner(LENET, 0).state_dict()
+    assert not any(torch.allclose(untrained[name], whole[name], atol=1e-4) for name in whole)
+
+
+def test_which_is_not_quite_so_where_batches_have_statistics(
+    stores: tuple[CropStore, CropStore],
+) -> None:
+    """Each batch is normalised by its own: a small one is no part of a large one."""
+    whole, _ = after_batches("scout", stores[0], at_once=8)
+    found, _ = after_batches("scout", stores[0], at_once=4)
+    assert not all(torch.allclose(found[name], whole[name], atol=1e-4) for name in whole)
+
+
+def test_background_gets_harder_with_the_epoch_however_many_batches_it_has() -> None:
+    place = Place(0, 1, 10)
+    one, four = (replace(QUICK, accumulate=count) for count in (1, 4))
+    for step in range(QUICK.steps):
+        expected = hardest_share(one, place, step)
+        assert hardest_share(four, place, 4 * step) == pytest.approx(expected)
 
 
 @every_kind

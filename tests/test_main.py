@@ -37,6 +37,7 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     " --retry-failed",
     "crop": "--background --beside --max-bad --negative-label --out --window",
     "train": "--background --epochs --gpus-per-worker --model --name --rounds --seed --workers",
+    "compare-models": "--background --base --epochs --models --name --seed --workers",
     "mine": "--max-bad --min-width --model --out",
     "scan": "--max-bad --min-width --model --out --since",
     "evaluate": "--learning-curve --target-precision --unlisted",
@@ -48,6 +49,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "label": "--model --out --port",
     "review": "--against --port --reviewer --to",
     "pretrain": "--background --leave-out --out",
+    "tune": "--at-once --background --base --epochs --model --name --seed --space --trials"
+    " --workers",
     "ui": "--port",
 }
 ARGUMENTS = {
@@ -55,6 +58,7 @@ ARGUMENTS = {
     "collect": ("sources...",),
     "crop": ("truth...",),
     "train": ("crops...",),
+    "compare-models": ("crops...",),
     "mine": ("archive",),
     "scan": ("archive",),
     "evaluate": ("scan", "truth"),
@@ -66,6 +70,7 @@ ARGUMENTS = {
     "label": ("pictures",),
     "review": ("scan", "out"),
     "pretrain": ("marks",),
+    "tune": ("crops...",),
     "ui": (),
 }
 
@@ -162,7 +167,7 @@ def test_the_example_in_the_help_gives_settings_that_the_verb_takes(
         taken.append(settings)
         return Outcome({}, "")
 
-    monkeypatch.setattr(importlib.import_module(f"workflows.{verb}"), "run", run)
+    monkeypatch.setattr(importlib.import_module(f"workflows.{verb.replace('-', '_')}"), "run", run)
     program, *words = shlex.split(COMMANDS[verb].example)
     assert (program, words[0]) == ("nnst", verb)
     assert main(words) == 0

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from nnst import storage
 from nnst.errors import InputError
 from nnst.training.settings import TrainingSettings
 from workflows import trainer
+from workflows.clock import Clock
 from workflows.trainer import Crew, TrainerSettings, crew, listener
 
 NOTICED = 150  # seconds within which a worker that stands still must be noticed
@@ -42,6 +44,32 @@ def test_a_variable_of_rays_that_is_set_goes_before_the_settings(
     with crew.variables(TrainerSettings()):
         assert os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] == "7"
     assert os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] == "7"
+
+
+def test_ray_writes_to_any_store_that_nnst_takes() -> None:
+    """To `memory://` too, of which Ray's own file systems know nothing."""
+    config = crew.run_config("memory://bucket/training/ray", TrainerSettings())
+    path = f"{config.storage_path}/marker"
+    config.storage_filesystem.create_dir(config.storage_path)
+    with config.storage_filesystem.open_output_stream(path) as stream:
+        stream.write(b"there")
+    assert storage.read("memory://bucket/training/ray/marker") == b"there"
+    assert crew.run_config("/tmp", TrainerSettings()).storage_filesystem is None
+
+
+def test_ray_is_told_how_many_workers_there_may_be() -> None:
+    assert crew.scaling_config(Crew(3, 0.0)).num_workers == 3
+    elastic = crew.scaling_config(Crew(3, 0.5, fewest=2))
+    assert elastic.num_workers == (2, 3)
+    assert elastic.resources_per_worker == {"CPU": 1.0, "GPU": 0.5}
+
+
+def test_elastic_training_may_ask_for_more_than_there_is_but_not_for_more_fewest(
+    cluster: str,
+) -> None:
+    assert trainer.world_size(1000, 0.0, fewest=1) == 1000
+    with pytest.raises(InputError, match="1000 workers want 1000 CPUs"):
+        trainer.world_size(2000, 0.0, fewest=1000)
 
 
 @pytest.mark.parametrize("wrong", [{"start": 0.0}, {"stall": 0.5}, {"failures": -1}])
@@ -136,6 +164,32 @@ def test_every_epoch_is_told_of_again_with_the_time_that_it_had(tmp_path: Path) 
     assert second[2] > first[2]
     trainer.tell_again(str(tmp_path), rows, tell)
     assert told[3:] == [first, second]
+
+
+def test_whoever_overhears_is_told_of_every_epoch_of_every_network(tmp_path: Path) -> None:
+    """Of one that is done already as of one that is at work; and of nothing afterwards."""
+    rows = [{"loss": 0.5}, {"loss": 0.25}]
+    listener.write_history(str(tmp_path), rows)
+    heard: list[Any] = []
+
+    def work() -> None:
+        with listener.Listener(str(tmp_path), lambda *_: None):
+            pass
+
+    with trainer.overheard(heard.append):
+        work()
+        trainer.tell_again(str(tmp_path), rows, lambda *_: None)
+    work()
+    assert heard == [*rows, *rows]
+
+
+def test_seconds_of_a_training_add_up_over_its_attempts(tmp_path: Path) -> None:
+    kept = 0.0
+    for _ in range(3):
+        clock = Clock(str(tmp_path))
+        time.sleep(0.01)
+        assert clock.keep() >= kept + 0.01
+        kept = clock.keep()
 
 
 def test_whose_checkpoints_can_be_gone_on_with() -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ray import cloudpickle
 
 from nnst.errors import JobFailed
 from nnst.records import ModelSpec
+from nnst.training import checkpoints
 from nnst.training.settings import TrainingSettings
 from nnst.training.stores import CropData
 from workflows import trainer
@@ -139,6 +141,7 @@ def learnt(
     fault: Fault = none,
     settings: TrainerSettings | None = None,
     workers: int = 2,
+    fewest: int = 0,
 ) -> Fitted:
     """What is learnt in a folder, with a fault."""
     marks = folder / "marks"
@@ -151,8 +154,9 @@ def learnt(
         settings=QUICK,
         epochs=EPOCHS,
         seed=0,
+        elastic=fewest > 0,
     )
-    crew = Crew(workers, 0.0, settings or TrainerSettings())
+    crew = Crew(workers, 0.0, settings or TrainerSettings(), fewest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rank, "train", disturbed(fault, marks))
         return trainer.fit(task, crew, lambda *_: None)
@@ -192,6 +196,28 @@ def test_a_rank_killed_at_three_steps_changes_no_bit(
     assert len(begun(tmp_path / "marks")) == 1 + len(KILLS)
     assert same(found.weights, expected.weights)
     assert found.history == expected.history
+
+
+def test_elastic_training_begins_with_the_workers_there_are_and_goes_on_whoever_trained_before(
+    learn: Learn, undisturbed: tuple[Path, Fitted], cluster: str, tmp_path: Path
+) -> None:
+    """One more than there are CPUs is asked for, and an epoch is missing."""
+    import ray
+
+    folder, expected = undisturbed
+    position = {"seed": 0, "epochs": EPOCHS, "steps": STEPS}
+    old = checkpoints.read(
+        str(folder / "fit" / "checkpoints"), EPOCHS - 1, position | {"world_size": 2}
+    )
+    checkpoints.write(
+        str(tmp_path / "fit" / "checkpoints"), replace(old, position=position | {"world_size": 0})
+    )
+    cpus = int(ray.cluster_resources()["CPU"])
+    found = learn(tmp_path, workers=cpus + 1, fewest=1)
+    ranks = {path.name.split("-")[1] for path in (tmp_path / "marks").glob("begun-*")}
+    assert ranks == {str(number) for number in range(cpus)}
+    assert found.history[:-1] == expected.history[:-1]  # nothing is learnt twice
+    assert len(found.history) == EPOCHS
 
 
 def three_ranks(crop_set: str, folder: str) -> None:

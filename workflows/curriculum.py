@@ -212,6 +212,7 @@ def _task(course: Course, stage: str, spec: ModelSpec, epochs: int) -> FitTask:
         settings=course.training,
         epochs=epochs,
         seed=course.seed,
+        elastic=course.crew.fewest > 0,
     )
 
 

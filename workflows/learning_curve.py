@@ -168,6 +168,7 @@ def _train(task: CurveTask, share: float) -> dict[str, Any]:
     from workflows.__main__ import dispatch
 
     values = {**task.training, "share": share, "name": f"{task.training['name']}-curve"}
+    values |= {"experiment": "", "parent": ""}  # those of the model's own run
     digest = task.book.plan["identity"]["model"]["digest"]
     mark = storage.sha256(storage.to_json({"model": digest, "training": values}))[:12]
     path = storage.join(task.folder, f"{mark}.json")

@@ -10,6 +10,7 @@ from nnst.config import group, setting
 from nnst.records import ModelSpec
 from nnst.training.settings import TrainingSettings
 from workflows import cropsets, curriculum, judging, provenance
+from workflows.clock import Clock
 from workflows.commands import Options, Outcome
 from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
@@ -40,6 +41,9 @@ class TrainConfig:
     )
     workers: int = setting(0, "workers that train together; 0: one a GPU, or one a CPU up to 4")
     gpus_per_worker: float | None = setting(None, "GPUs of a worker; none takes 1 if there is one")
+    fewest_workers: int = setting(
+        0, "workers that it goes on with where others are lost, to other weights; 0: all of them"
+    )
     epochs: int = setting(0, "rounds of training, each with a checkpoint; 0 is the model's own")
     rounds: int = setting(
         2, "times that a cascade's judge learns, with hard negatives mined before"
@@ -54,6 +58,8 @@ class TrainConfig:
     background_crops: int = setting(12, "crops cut from each background picture")
     background_judged: int = setting(24, "held-out background pictures that set the threshold")
     storage: str = setting("mlruns/training", "a folder that all workers reach, for checkpoints")
+    experiment: str = setting("", "MLflow experiment of the run; the model's name by default")
+    parent: str = setting("", "id of the MLflow run that this one is part of")
     training: TrainingSettings = group(TrainingSettings)
     cascade: CascadeSettings = group(CascadeSettings)
     trainer: TrainerSettings = group(TrainerSettings)
@@ -69,6 +75,8 @@ class TrainConfig:
             raise ValueError(f"levels_per_octave must be 0 to 16, got {self.levels_per_octave}")
         if self.workers < 0 or (self.gpus_per_worker or 0) < 0:
             raise ValueError("workers and gpus_per_worker must be 0 or more")
+        if self.fewest_workers < 0 or 0 < self.workers < self.fewest_workers:
+            raise ValueError("fewest_workers must be 0 or more, and not more than workers")
         if not self.crops:
             raise ValueError("give at least one crop set")
 
@@ -90,7 +98,11 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
     if options.fresh:
         storage.remove(folder)
     with _run_of(folder, settings, data) as run:
-        learnt = curriculum.learn(_course(folder, settings, data, spec), _teller(run, settings))
+        clock = Clock(folder)
+        tell = _teller(run, settings, clock)
+        learnt = curriculum.learn(_course(folder, settings, data, spec), tell)
+        seconds = clock.keep()
+        run.log_metrics({"training_seconds": seconds})
         model, found = _finish_model(folder, settings, data, learnt, run)
         version = tracking.register(
             settings.name,
@@ -103,7 +115,9 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
         run.log_tags({"model_version": str(version)})
         _log_plots(run, model, learnt, found, settings)
     storage.remove(folder)  # what it held is in the run now
-    return _outcome(settings, data, version, found, [*learnt.notes, *run.problems], run)
+    done = _outcome(settings, data, version, found, [*learnt.notes, *run.problems], run)
+    costs = {"training_seconds": seconds, **_costs(model.spec)}
+    return replace(done, document={**done.document, **costs})
 
 
 def _wanted(settings: TrainConfig) -> cropsets.Wanted:
@@ -122,8 +136,9 @@ def _with_workers(settings: TrainConfig) -> TrainConfig:
 
     gpus = settings.gpus_per_worker
     gpus = trainer.default_gpus() if gpus is None else gpus
-    workers = trainer.world_size(settings.workers, gpus)
-    return replace(settings, workers=workers, gpus_per_worker=gpus)
+    workers = trainer.world_size(settings.workers, gpus, settings.fewest_workers)
+    fewest = min(workers, settings.fewest_workers)
+    return replace(settings, workers=workers, gpus_per_worker=gpus, fewest_workers=fewest)
 
 
 def _spec(settings: TrainConfig, data: TrainingData) -> ModelSpec:
@@ -162,6 +177,7 @@ def _folder(settings: TrainConfig, data: TrainingData, spec: ModelSpec) -> str:
         "seed": settings.seed,
         "epochs": settings.epochs,
         "workers": settings.workers,
+        "fewest_workers": settings.fewest_workers,
         "versions": provenance.versions(),
     }
     mark = storage.sha256(storage.to_json(identity))[:12]
@@ -178,10 +194,11 @@ def _run_of(folder: str, settings: TrainConfig, data: TrainingData) -> Run:
     if begun.get("run_id"):
         return tracking.resume(begun["run_id"], patience=settings.tracking)
     run = tracking.start(
-        settings.name,
+        settings.experiment or settings.name,
         f"train {settings.model}",
         params=config.to_dict(settings),
         tags={"verb": "train", "data_digest": data.digest},
+        parent=settings.parent or None,
         mark=begun["mark"],
         patience=settings.tracking,
     )
@@ -204,18 +221,24 @@ def _course(folder: str, settings: TrainConfig, data: TrainingData, spec: ModelS
         epochs=settings.epochs,
         rounds=settings.rounds,
         seed=settings.seed,
-        crew=Crew(settings.workers, settings.gpus_per_worker or 0.0, settings.trainer),
+        crew=_crew(settings),
         fanout=settings.fanout,
     )
 
 
-def _teller(run: Run, settings: TrainConfig) -> OnEpoch:
+def _crew(settings: TrainConfig) -> Crew:
+    gpus = settings.gpus_per_worker or 0.0
+    return Crew(settings.workers, gpus, settings.trainer, settings.fewest_workers)
+
+
+def _teller(run: Run, settings: TrainConfig, clock: Clock) -> OnEpoch:
     """Records each epoch's metrics as it ends; of a cascade with the stage before their names."""
 
     def tell(stage: str, epoch: int, row: Row, ended: int) -> None:
         prefix = f"{stage}_" if settings.model == "cascade" else ""
         values = {f"{prefix}{name}": value for name, value in row.items()}
         run.log_metrics(values, step=epoch, at=ended)
+        clock.keep()
 
     return tell
 
@@ -244,13 +267,24 @@ def _finish_model(
     spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
     final = storage.join(folder, "model")
     models.save(final, spec, learnt.weights, facts)
-    run.log_metrics({"threshold": point.threshold, "parameters": models.count_parameters(spec)})
-    run.log_metrics({"multiply_adds_per_window": models.multiply_adds(spec)})
+    run.log_metrics({"threshold": point.threshold, **_costs(spec)})
     found = None
     if any(picture.truth is not None and len(picture.truth) for picture in pictures):
         found = evaluation.evaluate(pictures, spec.labels[1:], 0.0)
         run.log_metrics(_validation_metrics(found))
     return models.load(final), found
+
+
+def _costs(spec: ModelSpec) -> dict[str, float]:
+    """What the model costs, under the names that every run has."""
+    from nnst import models
+
+    return {
+        "parameters": models.count_parameters(spec),
+        "first_layer_weights": models.first_layer_weights(spec),
+        "multiply_adds_per_window": models.multiply_adds(spec),
+        "multiply_adds_per_megapixel": models.multiply_adds(spec, (1000, 1000)),
+    }
 
 
 def _validation_metrics(found: Evaluation) -> dict[str, float]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from nnst.models.costs import first_layer_weights
 from nnst.models.folder import DESCRIPTION, WEIGHTS, Model, digest, load, save
 from nnst.models.networks import (
     ARCHITECTURES,
@@ -31,6 +32,7 @@ __all__ = [
     "build",
     "count_parameters",
     "digest",
+    "first_layer_weights",
     "load",
     "multiply_adds",
     "save",

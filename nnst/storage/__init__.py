@@ -27,10 +27,12 @@ from nnst.storage.files import (
     writing,
 )
 from nnst.storage.paths import absolute, is_remote, join, safe_name
+from nnst.storage.store import arrow_filesystem
 
 __all__ = [
     "Entry",
     "absolute",
+    "arrow_filesystem",
     "exists",
     "is_folder",
     "is_remote",

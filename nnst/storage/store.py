@@ -245,3 +245,11 @@ def walk(folder: Path) -> Iterator[Entry]:
         keys = ("ETag", "etag", "mtime", "created")  # each store has one name for it
         stamp = str(next((info[key] for key in keys if info.get(key)), ""))
         yield Entry(name, f"{scheme}://{path.lstrip('/')}", int(info["size"]), stamp, "file")
+
+
+def arrow_filesystem(path: Path) -> tuple[Any, str]:
+    """The store as Arrow has it, and the path inside it: for a library that writes by itself."""
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    store, inner = _opened(path)
+    return PyFileSystem(FSSpecHandler(store)), inner

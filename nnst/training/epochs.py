@@ -6,12 +6,13 @@ B batch, K classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from nnst import evaluation
 from nnst.records import BACKGROUND, Crop
@@ -57,15 +58,34 @@ def run_epoch(
         rate = learning_rate(settings, place.epoch * settings.steps + step, total)
         for parameters in optimiser.param_groups:
             parameters["lr"] = rate
-        with torch.autocast(torch.device(place.device).type, torch.bfloat16, settings.bfloat16):
-            parts = lesson.losses(network, place, step)
-        whole = torch.stack(list(parts.values())).sum()
         optimiser.zero_grad(set_to_none=True)
-        whole.backward()  # type: ignore[no-untyped-call]
+        for part in range(settings.accumulate):
+            # Ranks exchange gradients once an update, with those of its last batch.
+            last = part == settings.accumulate - 1
+            with nullcontext() if last else _alone(network):
+                batch = step * settings.accumulate + part
+                for name, value in _add_gradients(network, lesson, settings, place, batch).items():
+                    sums[name] = sums.get(name, 0.0) + value.item() / settings.accumulate
         optimiser.step()
-        for name, value in {"loss": whole, **parts}.items():
-            sums[name] = sums.get(name, 0.0) + value.item()
     return {name: value / settings.steps for name, value in sums.items()} | {"learning_rate": rate}
+
+
+def _add_gradients(
+    network: nn.Module, lesson: Lesson, settings: TrainingSettings, place: Place, batch: int
+) -> Mapping[str, Tensor]:
+    """`loss` and its parts of a batch, whose share of the update's gradients is added."""
+    with torch.autocast(torch.device(place.device).type, torch.bfloat16, settings.bfloat16):
+        parts = lesson.losses(network, place, batch)
+    whole = torch.stack(list(parts.values())).sum()
+    # Means of means: a mean over all batches of the update, if these count the same.
+    (whole / settings.accumulate).backward()  # type: ignore[no-untyped-call]
+    return {"loss": whole, **parts}
+
+
+def _alone(network: nn.Module) -> AbstractContextManager[None]:
+    """While inside, this rank's gradients are kept to itself."""
+    alone = getattr(network, "no_sync", nullcontext)  # only a network that is wrapped has it
+    return alone()
 
 
 def validate(network: nn.Module, lesson: Lesson) -> dict[str, float]:

@@ -60,7 +60,7 @@ class Lesson(Protocol):
         """Look at the network before an epoch, to choose what to teach it."""
 
     def losses(self, network: nn.Module, place: Place, step: int) -> Mapping[str, Tensor]:
-        """The parts of the loss of one step; their sum is to fall."""
+        """The parts of the loss of one batch of the epoch, number `step`; their sum is to fall."""
 
     def logits(self, network: nn.Module, crops: Sequence[Crop]) -> Tensor:
         """(B, K) of crops seen as a scan would see them at best."""
@@ -208,7 +208,8 @@ def hardest_share(settings: TrainingSettings, place: Place, step: int) -> float:
     With the hardest alone from the start a fresh network can do no better than to say the same of
     everything, and stays there.
     """
-    done = (place.epoch + step / settings.steps) / place.epochs
+    batches = settings.steps * settings.accumulate
+    done = (place.epoch + step / batches) / place.epochs
     return float(settings.hardest ** min(1.0, done / EASY))
 
 

@@ -41,6 +41,7 @@ class TrainingSettings:
     """How a network is trained."""
 
     steps: int = setting(60, "updates in an epoch")
+    accumulate: int = setting(1, "batches for one update, where a large one finds no memory")
     logos: int = setting(64, "patches with a logo in a batch")
     background: int = setting(48, "patches of background in a batch")
     strays: float = setting(0.25, "share of logos at a size that another level would show")
@@ -56,7 +57,7 @@ class TrainingSettings:
     augment: AugmentSettings = group(AugmentSettings)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "logos", "background"):
+        for name in ("steps", "accumulate", "logos", "background"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
         if not 0 < self.hardest <= 1:

@@ -5,6 +5,7 @@ registers models and `lookup` finds them; `outbox` holds what MLflow does not ta
 them imports no MLflow.
 """
 
+from workflows.tracking.children import end_children
 from workflows.tracking.lookup import CHAMPION, ModelRef, resolve
 from workflows.tracking.opening import new_mark
 from workflows.tracking.registry import ModelVersion, check_model_name, register
@@ -21,6 +22,7 @@ __all__ = [
     "artifact_folder",
     "check_model_name",
     "database_file",
+    "end_children",
     "new_mark",
     "register",
     "resolve",

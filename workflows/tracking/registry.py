@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,11 +101,12 @@ def _create(
     with tempfile.TemporaryDirectory() as temporary:
         description = os.path.join(temporary, "MLmodel")
         _describe(run, spec).save(description)
-        for path in (
-            storage.join(folder, models.WEIGHTS),
-            storage.join(folder, models.DESCRIPTION),
-            description,
-        ):
+        paths = [description]
+        for file in (models.WEIGHTS, models.DESCRIPTION):
+            # A copy, as the folder may be one of a store.
+            paths.append(os.path.join(temporary, file))
+            Path(paths[-1]).write_bytes(storage.read(storage.join(folder, file)))
+        for path in paths:
             client.log_artifact(run.run_id, path, FOLDER)
     try:
         client.create_registered_model(name)

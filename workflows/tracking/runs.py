@@ -248,6 +248,10 @@ class Run:
         item = entities.DatasetInput(data, tags)
         self._send(name, lambda client: client.log_inputs(self.run_id, [item]))
 
+    def on_client(self, what: str, call: Callable[[Any], object]) -> None:
+        """Have a call of the client made, once the run is there; it may be made twice."""
+        self._send(what, call)
+
     def give_up(self) -> None:
         """Wait no more at the end: it was waited for long enough."""
         self.patience = replace(self.patience, finish=KILLED_PATIENCE_S)

@@ -5,9 +5,9 @@ each of them does, `fitting` the driver's part, and `listener` how it hears of t
 them imports neither Ray nor torch.
 """
 
-from workflows.trainer.crew import Crew, TrainerSettings, default_gpus, world_size
-from workflows.trainer.fitting import fit
-from workflows.trainer.listener import Row, Told, epochs_told, tell_again
+from workflows.trainer.crew import Crew, TrainerSettings, crews_at_once, default_gpus, world_size
+from workflows.trainer.fitting import fit, interruptible
+from workflows.trainer.listener import Row, Told, epochs_told, overheard, tell_again
 from workflows.trainer.task import FitTask, Fitted, read_weights, write_weights
 
 __all__ = [
@@ -17,9 +17,12 @@ __all__ = [
     "Row",
     "Told",
     "TrainerSettings",
+    "crews_at_once",
     "default_gpus",
     "epochs_told",
     "fit",
+    "interruptible",
+    "overheard",
     "read_weights",
     "tell_again",
     "world_size",

@@ -9,12 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nnst import storage
 from nnst.config import setting
 from nnst.errors import InputError, JobFailed, NnstError
 from workflows import fanout
 
 if TYPE_CHECKING:
-    from ray.train import RunConfig, UserCallback
+    from ray.train import RunConfig, ScalingConfig, UserCallback
     from ray.train.torch import TorchConfig
 
 _STARTS = 4  # times that workers are tried to be started
@@ -58,23 +59,50 @@ class Crew:
     workers: int
     gpus_per_worker: float
     settings: TrainerSettings = TrainerSettings()
+    fewest: int = 0  # workers that it goes on with where others are lost; 0: none fewer
+
+    @property
+    def size(self) -> int | tuple[int, int]:
+        """How many workers, as Ray has it: a number, or from how many to how many."""
+        return (self.fewest, self.workers) if self.fewest else self.workers
 
 
-def world_size(workers: int, gpus_per_worker: float) -> int:
+def world_size(workers: int, gpus_per_worker: float, fewest: int = 0) -> int:
     """How many workers there will be; 0 asks for one a GPU, or one a CPU up to four.
 
-    Raises InputError, at once, when the cluster could never run them.
+    Raises InputError, at once, when the cluster could never run them, or not the fewest: then it
+    may grow until there is room for all.
     """
+    workers = workers or _default_workers(gpus_per_worker)
+    _check_room(min(fewest, workers) or workers, gpus_per_worker)
+    return workers
+
+
+def crews_at_once(workers: int, gpus_per_worker: float) -> int:
+    """How many crews of this kind the cluster has room for, one at least."""
+    import ray
+
+    fanout.start()
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return max(1, sum(_room(node, gpus_per_worker) for node in nodes) // workers)
+
+
+def _default_workers(gpus_per_worker: float) -> int:
     import ray
 
     fanout.start()
     cluster = ray.cluster_resources()
-    if workers == 0:
-        gpus = cluster.get("GPU", 0)
-        workers = (
-            int(gpus / gpus_per_worker) if gpus_per_worker else min(4, int(cluster.get("CPU", 0)))
-        )
-        workers = max(1, workers)
+    if gpus_per_worker:
+        return max(1, int(cluster.get("GPU", 0) / gpus_per_worker))
+    return max(1, min(4, int(cluster.get("CPU", 0))))
+
+
+def _check_room(workers: int, gpus_per_worker: float) -> None:
+    """Raise InputError when the cluster could never run so many."""
+    import ray
+
+    fanout.start()
+    cluster = ray.cluster_resources()
     for name, wanted in (("CPU", workers), ("GPU", workers * gpus_per_worker)):
         if wanted > cluster.get(name, 0):
             raise InputError(
@@ -91,7 +119,6 @@ def world_size(workers: int, gpus_per_worker: float) -> int:
             f"have room for {room}",
             "lower --workers or --gpus-per-worker",
         )
-    return workers
 
 
 def _workers(count: int) -> str:
@@ -112,6 +139,18 @@ def default_gpus() -> float:
     return 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
 
 
+def scaling_config(crew: Crew) -> ScalingConfig:
+    """How many workers there are, and what each of them takes."""
+    from ray.train import ScalingConfig
+
+    gpus = crew.gpus_per_worker
+    return ScalingConfig(
+        num_workers=crew.size,  # type: ignore[arg-type]  # the checker sees an older Train
+        use_gpu=gpus > 0,
+        resources_per_worker={"CPU": 1.0} | ({"GPU": gpus} if gpus else {}),
+    )
+
+
 def torch_config(crew: Crew) -> TorchConfig:
     """How ranks talk, and how long one waits for another."""
     from ray.train.torch import TorchConfig
@@ -121,7 +160,10 @@ def torch_config(crew: Crew) -> TorchConfig:
 
 
 def run_config(attempts: str, settings: TrainerSettings) -> RunConfig:
-    """Finite limits; a name of its own, as Ray goes on with an old run of the same name."""
+    """Finite limits; a name of its own, as Ray goes on with an old run of the same name.
+
+    Ray has its own idea of stores; it is given ours, so that it takes every one that nnst takes.
+    """
     from ray.train import FailureConfig, RunConfig
 
     # The checker sees the classes of Ray's older Train.
@@ -130,9 +172,13 @@ def run_config(attempts: str, settings: TrainerSettings) -> RunConfig:
         controller_failure_limit=_STARTS - 1,
         max_preemption_failures=_PREEMPTIONS,
     )
+    where: dict[str, Any] = {"storage_path": attempts}
+    if storage.is_remote(attempts):
+        filesystem, path = storage.arrow_filesystem(attempts)
+        where = {"storage_path": path, "storage_filesystem": filesystem}
     return RunConfig(
         name=secrets.token_hex(8),
-        storage_path=attempts,
+        **where,
         failure_config=limits,
         callbacks=[_stop_at_faults()],  # type: ignore[list-item]
     )

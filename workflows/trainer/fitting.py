@@ -27,28 +27,23 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     Raises JobFailed when training ends without a result.
     """
     import ray.train
-    from ray.train import ScalingConfig
     from ray.train.torch import TorchTrainer
 
     from nnst.training import checkpoints
 
     fanout.start()
     _quieten()
-    gpus = crew.gpus_per_worker
-    resources = {"CPU": 1.0} | ({"GPU": gpus} if gpus else {})
     attempts = storage.join(task.folder, "ray")
     with crews.variables(crew.settings), Listener(task.folder, on_epoch):
         trainer = TorchTrainer(
             rank.train,
             train_loop_config={"task": task},
-            scaling_config=ScalingConfig(
-                num_workers=crew.workers, use_gpu=gpus > 0, resources_per_worker=resources
-            ),
+            scaling_config=crews.scaling_config(crew),
             run_config=crews.run_config(attempts, crew.settings),
             torch_config=crews.torch_config(crew),
         )
         try:
-            _interruptible(trainer.fit)
+            interruptible(trainer.fit)
         except ray.train.TrainingFailedError as error:
             raise crews.failure(error, crew) from error
         finally:
@@ -61,7 +56,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     return Fitted(final.network, final.history, read_notes(task.folder))
 
 
-def _interruptible(work: Callable[[], object]) -> None:
+def interruptible(work: Callable[[], object]) -> None:
     """Do the work in a thread of its own: in the main one Ray takes ctrl-C for itself."""
     raised: list[BaseException] = []
 

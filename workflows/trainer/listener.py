@@ -7,10 +7,12 @@ that has each number once, whatever became of the records of the first time.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 
 from nnst import storage
 
@@ -18,6 +20,34 @@ _POLL_SECONDS = 0.5
 
 Row = Mapping[str, float]
 Told = Callable[[int, Row, int], None]  # epoch, its metrics, when it ended in milliseconds
+Heard = Callable[[Row], None]
+
+_OVERHEARING: ContextVar[Heard | None] = ContextVar("overhearing", default=None)
+
+
+@contextlib.contextmanager
+def overheard(hear: Heard) -> Iterator[None]:
+    """While inside, `hear` is told of every epoch of each network that this thread trains.
+
+    In their order, and again of those that were done before.
+    """
+    token = _OVERHEARING.set(hear)
+    try:
+        yield
+    finally:
+        _OVERHEARING.reset(token)
+
+
+def _with_hearers(on_epoch: Told) -> Told:
+    hear = _OVERHEARING.get()  # here, as epochs are told of in another thread
+    if hear is None:
+        return on_epoch
+
+    def tell(epoch: int, row: Row, ended: int) -> None:
+        on_epoch(epoch, row, ended)
+        hear(row)
+
+    return tell
 
 
 def write_history(folder: str, history: Sequence[Row]) -> None:
@@ -35,7 +65,7 @@ class Listener:
 
     def __init__(self, folder: str, on_epoch: Told) -> None:
         self._folder = folder
-        self._on_epoch = on_epoch
+        self._on_epoch = _with_hearers(on_epoch)
         self._told = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
@@ -68,8 +98,9 @@ class Listener:
 
 def tell_again(folder: str, history: Sequence[Row], on_epoch: Told) -> None:
     """Tell of all epochs of a training that is done, with the times that they had."""
+    tell = _with_hearers(on_epoch)
     for epoch, (row, ended) in enumerate(zip(history, _times(folder), strict=True)):
-        on_epoch(epoch, row, ended)
+        tell(epoch, row, ended)
 
 
 def _times(folder: str) -> list[int]:

@@ -34,6 +34,7 @@ class FitTask:
     scout: ModelSpec | None = None  # whose boxes a judge judges
     initial: str = ""  # a file of weights to begin with
     pretrained: bool = False  # or with the convolutions that nnst ships
+    elastic: bool = False  # whether it may go on with another number of workers
 
     @property
     def checkpoints(self) -> str:
@@ -44,7 +45,7 @@ class FitTask:
         """Whose checkpoints can be gone on with."""
         steps = self.settings.steps
         numbers = {"seed": self.seed, "epochs": self.epochs, "steps": steps}
-        return numbers | {"world_size": world_size}
+        return numbers | {"world_size": 0 if self.elastic else world_size}
 
 
 @dataclass(frozen=True, slots=True)
