@@ -32,8 +32,8 @@ def plan(paths: Sequence[str], allow_outside: bool, shard_images: int) -> Annota
 
     Raises InputError when no picture is listed or none can be opened, and when one is listed twice.
     """
+    folders = [os.path.dirname(storage.absolute(path)) for path in paths]
     datasets = [imglab.read(path, allow_outside=allow_outside) for path in paths]
-    folders = [os.path.dirname(os.path.abspath(path)) for path in paths]
     source = os.path.commonpath(folders)
     truth: dict[str, Annotation] = {}
     rows: list[dict[str, Any]] = []

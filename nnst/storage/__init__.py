@@ -17,6 +17,7 @@ from nnst.storage.files import (
     put_quickly,
     read,
     read_json,
+    read_jsons,
     remove,
     sha256,
     size,
@@ -25,7 +26,7 @@ from nnst.storage.files import (
     to_json,
     walk,
 )
-from nnst.storage.paths import absolute, is_remote, join, safe_name
+from nnst.storage.paths import absolute, is_remote, join, lasting, safe_name
 
 __all__ = [
     "Entry",
@@ -34,6 +35,7 @@ __all__ = [
     "is_folder",
     "is_remote",
     "join",
+    "lasting",
     "names",
     "open_stream",
     "put",
@@ -41,6 +43,7 @@ __all__ = [
     "put_quickly",
     "read",
     "read_json",
+    "read_jsons",
     "remove",
     "safe_name",
     "sha256",
