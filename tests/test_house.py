@@ -45,7 +45,7 @@ FLOORS = (
 )
 NOT_IN_NNST = ("ray", "mlflow", "workflows", "argparse", "rich")  # where and how, not what
 ONLY_IN = {
-    "ray": ("workflows/fanout/", "workflows/trainer/"),  # tasks; Ray Train
+    "ray": ("workflows/fanout/", "workflows/trainer/", "workflows/jobs.py"),  # tasks; Train; jobs
     "mlflow": ("workflows/tracking.py", "workflows/tracking/"),
 }
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "lib"}
