@@ -11,12 +11,8 @@ import contextlib
 import io
 import json
 import os
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +23,7 @@ import numpy as np
 import pytest
 
 import nnst as package
+from tests.script_cluster import ScriptCluster, free_port, running
 
 HW = (160, 220)  # of the drawn pictures
 MARK_BOXES = (  # xyxy of the mark in each of the scenes
@@ -106,7 +103,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         # Where workers look for S3: the tests' own server, if there is one.
-        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{_free_port()}")
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "nobody")
@@ -351,113 +348,16 @@ def trained(nnst: Callable[..., Ran], crop_set: Path) -> Ran:
     return done
 
 
-@dataclass(frozen=True)
-class ScriptCluster:
-    """A head and two workers that cluster/*.sh started, each a node with one CPU."""
-
-    dashboard: str
-    head: str  # HOST:PORT, where workers join
-    token: Path
-    logs: Path  # a file for each node
-    workers: list[subprocess.Popen[bytes]]
-    environment: dict[str, str]
-
-    def kill_worker(self) -> None:
-        """Kill one of the worker nodes, and all that belongs to it."""
-        _end_node(self.workers.pop())
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def _end_node(node: subprocess.Popen[bytes]) -> None:
-    """Kill a node that a script started, and all that belongs to it."""
-    import ray  # it brings psutil
-    import psutil  # isort: skip
-
-    assert ray
-    with contextlib.suppress(psutil.NoSuchProcess):
-        root = psutil.Process(node.pid)
-        for each in [*root.children(recursive=True), root]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                each.kill()
-    node.wait(30)
-
-
 @pytest.fixture(scope="session")
 def script_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptCluster]:
-    """The cluster of the scripts: on this machine, as three machines would be."""
-    scripts = Path(__file__).resolve().parents[1] / "cluster"
-    home, log = tmp_path_factory.mktemp("head"), tmp_path_factory.mktemp("logs")
-    with tempfile.TemporaryDirectory(prefix="nnst-ray-") as temp, contextlib.ExitStack() as stack:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect(("192.0.2.1", 9))  # sends nothing, and tells our address
-            host = probe.getsockname()[0]
-        # Nor PYTHONPATH: the code has to travel.
-        names = ("RAY_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "PYTHONPATH")
-        environment = {name: value for name, value in os.environ.items() if name not in names}
-        environment.pop("MLFLOW_TRACKING_URI", None)
-        environment |= {
-            "HOME": str(home),
-            "NNST_HOST": host,
-            "NNST_PORT": _free_port(),
-            "NNST_DASHBOARD_PORT": _free_port(),
-            "RAY_AUTH_TOKEN_PATH": str(home / "token"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        }
-
-        def start(script: str, *words: str) -> subprocess.Popen[bytes]:
-            few = ("--num-cpus=1", "--object-store-memory=80000000", "--num-gpus=0")
-            ports = ("--dashboard-agent-listen-port", "--metrics-export-port")
-            free = [f"{name}={_free_port()}" for name in ports]
-            anyhow = ("--min-worker-port=0", "--max-worker-port=0")
-            node = subprocess.Popen(
-                [str(scripts / script), *words, *few, *free, *anyhow],
-                env=environment,
-                stdout=stack.enter_context((log / f"{script}-{_free_port()}").open("wb")),
-                stderr=subprocess.STDOUT,
-            )
-            stack.callback(_end_node, node)
-            return node
-
-        start("head.sh", f"--temp-dir={temp}", f"--ray-client-server-port={_free_port()}")
-        dashboard = f"http://127.0.0.1:{environment['NNST_DASHBOARD_PORT']}"
-        token = home / "token"
-        _until_nodes(dashboard, token, 1)
-        address = f"{host}:{environment['NNST_PORT']}"
-        workers = [start("worker.sh", address) for _ in range(2)]
-
-        def revive() -> None:
-            """Ray gives a node half a minute to join, which a busy machine may not do."""
-            for place, worker in enumerate(workers):
-                if worker.poll() is not None:
-                    workers[place] = start("worker.sh", address)
-
-        _until_nodes(dashboard, token, 3, revive)
-        yield ScriptCluster(dashboard, address, token, log, workers, environment)
-
-
-def _until_nodes(
-    dashboard: str, token: Path, count: int, revive: Callable[[], None] = lambda: None
-) -> None:
-    """Return when so many nodes are alive; fail when that takes too long."""
-    end = time.monotonic() + 240
-    while time.monotonic() < end:
-        revive()
-        with contextlib.suppress(OSError, ValueError):
-            request = urllib.request.Request(
-                f"{dashboard}/nodes?view=summary",
-                headers={"Authorization": f"Bearer {token.read_text()}"},
-            )
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                nodes = json.load(answer)["data"]["summary"]
-            if sum(node["raylet"].get("state") == "ALIVE" for node in nodes) >= count:
-                return
-        time.sleep(0.3)
-    raise AssertionError(f"there are no {count} nodes at {dashboard}")
+    """The cluster of the scripts, with two workers."""
+    folders = (tmp_path_factory.mktemp(name) for name in ("head", "logs"))
+    with running(*folders) as nodes:
+        nodes.start_head()
+        nodes.start_worker()
+        nodes.start_worker()
+        nodes.until_nodes(3)
+        yield nodes
 
 
 @pytest.fixture(scope="session")
