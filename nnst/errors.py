@@ -8,6 +8,7 @@ NnstError
 ├── ImageError         one picture cannot be used; becomes a row with this reason, never a stop
 │   └── FetchError     one address could not be fetched
 ├── JobFailed          the work was planned and could not be done                        exit 1
+│   └── JobEnded       a job of a cluster ended otherwise than well             exit of the job
 └── TooManyBad         the work is done, with more bad pictures than allowed             exit 3
 """
 
@@ -76,6 +77,17 @@ class FetchError(ImageError):
 
 class JobFailed(NnstError):
     """The work was planned and could not be done."""
+
+
+class JobEnded(JobFailed):
+    """A job of a cluster ended otherwise than well; `code` is what its own process ended with."""
+
+    def __init__(self, what: str, remedy: str = "", code: int = 1) -> None:
+        super().__init__(what, remedy)
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[JobEnded], tuple[Any, ...]]:
+        return JobEnded, (self.what, self.remedy, self.code)
 
 
 class TooManyBad(NnstError):

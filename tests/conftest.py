@@ -25,6 +25,7 @@ import numpy as np
 import pytest
 
 import nnst as package
+from tests.script_cluster import ScriptCluster, free_port, running
 
 HW = (160, 220)  # of the drawn pictures
 MARK_BOXES = (  # xyxy of the mark in each of the scenes
@@ -95,8 +96,6 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the one Ray of this session, whose token lies in a home of its own."""
-    import ray
-
     from workflows import fanout
 
     with pytest.MonkeyPatch.context() as patch:
@@ -105,7 +104,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         patch.setenv("PYTHONPATH", str(Path(package.__file__).parents[1]))
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        # Where workers look for S3: the tests' own server, if there is one.
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "nobody")
         fanout.start()
+        import ray
+
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
 
@@ -412,3 +418,35 @@ def trained(nnst: Callable[..., Ran], crop_set: Path) -> Ran:
     done = nnst("train", crop_set, "--name", "mark", *TRAIN_FLAGS, "--json")
     assert done.code == 0, done.err
     return done
+
+
+@pytest.fixture(scope="session")
+def script_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptCluster]:
+    """The cluster of the scripts, with two workers."""
+    folders = (tmp_path_factory.mktemp(name) for name in ("head", "logs"))
+    with running(*folders) as nodes:
+        nodes.start_head()
+        nodes.start_worker()
+        nodes.start_worker()
+        nodes.until_nodes(3)
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def send(script_cluster: ScriptCluster, workplace: Path) -> Callable[..., Ran]:
+    """Runs `nnst submit` of these words in a process of its own, as at another machine."""
+
+    def run(*words: object, flags: tuple[str, ...] = (), **variables: str) -> Ran:
+        command = ["submit", "--address", script_cluster.dashboard, *flags, "--", *words]
+        here = {"PYTHONPATH": str(Path(package.__file__).parents[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "workflows", *map(str, command)],
+            cwd=workplace,
+            env=script_cluster.environment | here | variables,
+            capture_output=True,
+            text=True,
+            timeout=280,
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run

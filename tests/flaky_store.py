@@ -94,6 +94,9 @@ class FlakyStore(MemoryFileSystem):
         # Not through `open`, whose faults are those of readers.
         self.faults.apply(super()._open, path, "xb" if mode == "create" else "wb", data=value)
 
+    def cat_file(self, path: str, start: Any = None, end: Any = None, **named: Any) -> bytes:
+        return bytes(self.faults.apply(super().cat_file, path, start=start, end=end))
+
     def open(self, path: str, mode: str = "rb", **named: Any) -> Any:
         return FlakyStream(self.faults, self.faults.apply(super().open, path, mode, **named))
 

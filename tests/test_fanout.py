@@ -546,3 +546,68 @@ def test_an_interrupted_job_goes_on_and_ends_as_if_nothing_had_been(
     after = tables(out)
     assert after == tables(tmp_path / "undisturbed")
     assert {name: after[name] for name in before} == before  # and no part was left over
+
+
+# --- What a cluster has, and what it counts
+
+
+NODES = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 32.0}]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gpus", "expected"),
+    [
+        (1, 0, 48),  # every CPU
+        (1, 1, 2),  # one for each GPU
+        (1, 0.25, 8),  # four share one
+        (3, 0.25, 4),  # but for want of CPUs beside it
+        (16, 0, 2),  # a shard is on one node, so none on the small ones
+    ],
+)
+def test_shards_run_where_one_node_has_all_that_they_take(
+    cpus: float, gpus: float, expected: int
+) -> None:
+    """No GPU is needed to count: what nodes have is what they say."""
+    assert cluster_.slots(NODES, cpus, gpus, 1000) == expected
+    assert cluster_.shortage(NODES, FanoutSettings(cpus=cpus, gpus=gpus)) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (FanoutSettings(cpus=33), "33 CPUs, and no node of the cluster has more than 32"),
+        (FanoutSettings(gpus=2), "2 GPUs, and no node of the cluster has more than 1"),
+        (FanoutSettings(cpus=16, gpus=1), "16 CPUs and 1 GPUs, and no node of the cluster has"),
+    ],
+)
+def test_what_only_several_nodes_have_together_is_refused(
+    settings: FanoutSettings, told: str
+) -> None:
+    assert told in str(cluster_.shortage(NODES, settings))
+
+
+def test_a_cluster_gets_a_while_to_come_by_a_node_and_no_more(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its autoscaler, where there is one, is told what is missing."""
+    monkeypatch.setenv("RAY_ADDRESS", cluster)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=r"--set fanout.wait=900"):
+        cluster_.gpus_for(FanoutSettings(gpus=2, wait=1.5))
+    assert 1.5 <= time.monotonic() - began < 60
+
+
+def test_a_tally_counts_stages_and_reasons_of_one_shard() -> None:
+    from workflows.fanout import meters
+
+    with meters.counted() as tally:
+        assert meters.current() is tally
+        assert list(tally.timed(iter("ab"), "read")) == ["a", "b"]
+        with pytest.raises(KeyError), tally.stage("decode"):
+            raise KeyError
+        tally.add_receipt(Receipt(0, 5, 3, 2, (), "", {"corrupt": 2}))
+    assert meters.current() is not tally
+    assert tally.counts["nnst_pictures", ""] == 5
+    assert tally.counts["nnst_bad_pictures", "corrupt"] == 2
+    assert {tag for name, tag in tally.counts if name == "nnst_stage_seconds"} == {"read", "decode"}
+    assert {name for name, _ in tally.counts} <= meters.METRICS.keys()

@@ -46,7 +46,12 @@ FLOORS = (
 )
 NOT_IN_NNST = ("ray", "mlflow", "workflows", "argparse", "rich")  # where and how, not what
 ONLY_IN = {
-    "ray": ("workflows/fanout/", "workflows/trainer/", "workflows/tuner/"),  # tasks; Train; Tune
+    "ray": (  # tasks; Train; Tune; jobs
+        "workflows/fanout/",
+        "workflows/trainer/",
+        "workflows/tuner/",
+        "workflows/jobs.py",
+    ),
     "mlflow": ("workflows/tracking.py", "workflows/tracking/"),
 }
 NO_NAMES = {"utils", "util", "common", "helpers", "helper", "misc", "tools", "lib"}

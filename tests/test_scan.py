@@ -14,6 +14,7 @@ import signal
 import subprocess
 import tarfile
 import time
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -659,3 +660,44 @@ def test_more_cpus_than_there_are_stop_the_scan_at_once_and_a_better_number_cont
     assert done.code == 2
     assert "lower --set fanout.cpus" in done.err
     assert nnst(*words).code == 0
+
+
+def test_workers_tell_what_they_did_to_who_asks_for_metrics(
+    nnst: Callable[..., Any], scenes: Any, mark_model: str, tmp_path: Path
+) -> None:
+    """And threads that decode ahead change no row."""
+    import ray
+
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    for path in scenes.folder.glob("*.png"):
+        (archive / path.name).write_bytes(path.read_bytes())
+    (archive / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    words = ("scan", archive, "--model", mark_model, "--max-bad", "1")
+    assert nnst(*words, "--out", tmp_path / "a").code == 0
+    assert nnst(*words, "--out", tmp_path / "b", "--set", "fanout.decoders=3").code == 0
+    for table in ("images", "detections"):
+        names = [[path.name for path in (tmp_path / out / table).iterdir()] for out in "ab"]
+        assert names[0] == names[1]
+    (node,) = ray.nodes()
+    address = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    wanted = {
+        "ray_nnst_pictures",
+        "ray_nnst_megapixels",
+        "ray_nnst_bad_pictures",
+        *(f"ray_nnst_stage_seconds {stage}" for stage in ("read", "decode", "score", "write")),
+    }
+    end = time.monotonic() + 120
+    while True:
+        with urllib.request.urlopen(address, timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        told = set()
+        for line in lines:
+            if line.startswith("ray_nnst_"):
+                name = line.partition("{")[0].removesuffix("_total")
+                stage = line.partition('stage="')[2].partition('"')[0]
+                told.add(f"{name} {stage}".strip())
+        if wanted <= told:
+            break
+        assert time.monotonic() < end, told
+        time.sleep(0.5)

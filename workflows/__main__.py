@@ -13,8 +13,9 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from nnst import __version__, config
-from nnst.errors import InputError, NnstError, TooManyBad
+from nnst import __version__, config, storage
+from nnst.errors import InputError, JobEnded, NnstError, TooManyBad
+from workflows import submitted
 from workflows.commands import COMMANDS, Command, Options, Outcome
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BAD, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def exit_code(error: NnstError) -> int:
     """The exit code that an error ends a command with."""
+    if isinstance(error, JobEnded):
+        return error.code
     if isinstance(error, InputError):
         return EXIT_USAGE
     return EXIT_BAD if isinstance(error, TooManyBad) else EXIT_FAILED
@@ -64,21 +67,44 @@ def _run(argv: list[str]) -> int:
     if argv[0] in ("-V", "--version"):
         _print(f"nnst {__version__}")
         return 0
+    verb, parsed = _parsed(argv)
+    options = Options(dry_run=parsed.pop("dry_run"), fresh=parsed.pop("fresh"))
+    as_json = parsed.pop("json")
+    values = _values(parsed)
+    _check_given(verb, values)
+    with storage.lasting(submitted.lost_folder()):
+        outcome = dispatch(verb, values, options)
+    _print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
+    if outcome.error is not None:
+        raise outcome.error
+    return 0
+
+
+def check_command(argv: Sequence[str]) -> str:
+    """The verb of a command that could be run. Raises InputError where it could not."""
+    verb, parsed = _parsed(argv)
+    for name in ("dry_run", "fresh", "json"):
+        parsed.pop(name)
+    values = _values(parsed)
+    _check_given(verb, values)
+    config.build(config_class(verb), values)
+    return verb
+
+
+def _parsed(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The verb of a command, and what its arguments and flags say."""
     verb = argv[0]
     if verb not in COMMANDS:
         close = difflib.get_close_matches(verb, COMMANDS, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "nnst --help lists the verbs"
         raise InputError(f"no verb {verb!r}", hint)
-    parsed = vars(_parser(verb, COMMANDS[verb]).parse_intermixed_args(argv[1:]))
-    options = Options(dry_run=parsed.pop("dry_run"), fresh=parsed.pop("fresh"))
-    as_json = parsed.pop("json")
-    values = _values(parsed)
-    _check_given(verb, values)
-    outcome = dispatch(verb, values, options)
-    _print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
-    if outcome.error is not None:
-        raise outcome.error
-    return 0
+    own, rest = list(argv[1:]), COMMANDS[verb].rest
+    behind: list[str] = []
+    if rest and "--" in own:  # argparse would take the flags in it for ours
+        mark = own.index("--")
+        own, behind = own[:mark], own[mark + 1 :]
+    parsed = vars(_parser(verb, COMMANDS[verb]).parse_intermixed_args(own))
+    return verb, parsed | ({rest: behind} if rest else {})
 
 
 def _values(parsed: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +121,7 @@ def _check_given(verb: str, values: Mapping[str, Any]) -> None:
     command = COMMANDS[verb]
     words = {word.removesuffix("..."): word.upper() for word in command.positional}
     words |= {name: _flag(name) for name in command.flags}
+    words |= {command.rest: "-- VERB ..."}
     required = {
         field.name for field in dataclasses.fields(config_class(verb)) if _is_required(field)
     }
@@ -171,7 +198,8 @@ def _usage(verb: str, command: Command, fields: Mapping[str, dataclasses.Field[A
         optional = not _is_required(fields[word.removesuffix("...")])
         words.append(f"[{word.upper()}]" if optional else word.upper())
     required = [name for name in command.flags if name in fields and _is_required(fields[name])]
-    return " ".join([*words, *(f"{_flag(name)} {name.upper()}" for name in required), "[flags]"])
+    words += [*(f"{_flag(name)} {name.upper()}" for name in required), "[flags]"]
+    return " ".join([*words, "-- VERB ..."] if command.rest else words)
 
 
 def _field(cls: type, name: str) -> tuple[dataclasses.Field[Any], Any]:
@@ -207,6 +235,7 @@ def _add_common(parser: _Parser) -> None:
 
 def _epilog(command: Command, fields: Mapping[str, dataclasses.Field[Any]]) -> str:
     arguments = {word.removesuffix("...") for word in command.positional} | {*command.flags}
+    arguments.add(command.rest)
     every = {name: line for field in fields.values() for name, line in _lines(field)}
     settings = [line for name, line in every.items() if name not in arguments]
     text = f"reads:   {command.reads}\nwrites:  {command.writes}\nexample: {command.example}"

@@ -72,6 +72,8 @@ class CollectConfig:
 def run(settings: CollectConfig, options: Options) -> Outcome:
     """Find the addresses once, fetch what is missing, commit, and make the archive."""
     out = storage.absolute(settings.out)
+    if settings.imglab:
+        settings = replace(settings, imglab=storage.absolute(settings.imglab))
     sources.check(settings.sources, settings.contact)
     reach = _web_settings(settings)
     _warn(settings)

@@ -18,7 +18,7 @@ class Command:
 
     `positional` and `flags` name fields of the verb's config dataclass (`fanout.max_bad` one of a
     group, whose flag is --max-bad); every other field is reached with --set. A name in `positional`
-    that ends in "..." takes several values.
+    that ends in "..." takes several values. `rest` names the field that takes all behind `--`.
     """
 
     summary: str
@@ -27,6 +27,7 @@ class Command:
     example: str
     positional: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    rest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +211,22 @@ COMMANDS: Mapping[str, Command] = {
             "epochs",
             "seed",
         ),
+    ),
+    "submit": Command(
+        summary="Run a verb as a job of a Ray cluster: wait, show its log, end with its code.",
+        reads="the cluster's dashboard; the job itself reads what every node reaches, as s3://",
+        writes="what the verb writes; nothing here",
+        example="nnst submit --address http://127.0.0.1:8265 -- scan s3://photos/a --model acme "
+        "--out s3://photos/scan",
+        flags=("address", "stop", "detach"),
+        rest="command",
+    ),
+    "status": Command(
+        summary="Say how far an output folder is: done, bad, rate, time left, and who is at work.",
+        reads="an output folder of any verb, local or remote, on any machine",
+        writes="nothing",
+        example="nnst status s3://photos/scan",
+        positional=("out",),
     ),
     "ui": Command(
         summary="Open MLflow's page of runs and models, on this machine only.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # torch and MLflow cost seconds to import: functions import what needs them.
 
+SHARD, SHARD_IN_STORE = 32, 256  # pictures; each shard costs its driver two requests
+
 
 @dataclass(frozen=True, slots=True)
 class ScanConfig:
@@ -32,11 +34,13 @@ class ScanConfig:
     levels_per_octave: int = setting(0, "pyramid levels for each halving; 0 is the model's own")
     since: str = setting("", "a finished scan whose rows of unchanged pictures are taken over")
     iou_threshold: float = setting(0.3, "overlap at which the lesser of two boxes is dropped")
-    shard_images: int = setting(32, "pictures in a shard")
+    shard_images: int = setting(0, "pictures in a shard; 0 is 32, and 256 where a store has OUT")
     fanout: FanoutSettings = group(FanoutSettings)
     tracking: TrackingSettings = group(TrackingSettings)
 
     def __post_init__(self) -> None:
+        if self.shard_images < 0:
+            raise ValueError(f"shard_images must be 0 or more, got {self.shard_images}")
         if self.min_width < 0:
             raise ValueError(f"min_width must be 0 or more pixels, got {self.min_width}")
         if not 0 <= self.levels_per_octave <= 16:
@@ -48,6 +52,9 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
     from workflows import tracking
 
     out = storage.absolute(settings.out)
+    if not settings.shard_images:
+        usual = SHARD_IN_STORE if storage.is_remote(out) else SHARD
+        settings = replace(settings, shard_images=usual)
     source = storage.absolute(settings.archive)
     model = tracking.resolve(settings.model)
     plan = archive.plan(source, settings.shard_images)
@@ -130,8 +137,6 @@ def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) ->
 
 
 def _with_notes(job: ledger.Job, run: Run, model: ModelRef) -> ledger.Job:
-    from dataclasses import replace
-
     notes = {"run_id": run.run_id, "run_mark": run.mark, "tracking_uri": run.uri}
     return replace(job, notes={**job.notes, **notes, "model_run_id": model.run_id})
 

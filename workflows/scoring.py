@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,13 @@ from nnst import archive, images, ledger, records
 from nnst.errors import ImageError
 from nnst.records import Receipt
 from workflows.earlier import Row, earlier_scan
-from workflows.fanout import care
+from workflows.fanout import care, meters
 
 if TYPE_CHECKING:
     from nnst.detector import Detector
-    from nnst.images import Picture
+    from nnst.images import Decoded, Picture
     from nnst.records import Detections
+
 
 # torch costs seconds to import: functions import what needs it.
 
@@ -50,7 +51,8 @@ def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
         "images": pa.Table.from_pylist(image_rows, schema=records.IMAGES),
         "detections": pa.Table.from_pylist(detection_rows, schema=records.DETECTIONS),
     }
-    files = ledger.write_parts(task.out, shard, tables)
+    with meters.current().stage("write"):
+        files = ledger.write_parts(task.out, shard, tables)
     bad = Counter(row["status"] for row in image_rows if row["status"] != records.OK)
     count, failed = len(image_rows), sum(bad.values())
     return Receipt(shard, count, count - failed, failed, files, task.fingerprint, dict(bad))
@@ -67,7 +69,8 @@ def _looked_at(
     at_once = AT_ONCE // care.current().split
     for some in batches(_read(task, members, detector.reduction), at_once):
         seen = [picture for _, picture in some if picture is not None]
-        found = iter(detector.detect_pictures(seen))
+        with meters.current().stage("score"):
+            found = iter(detector.detect_pictures(seen))
         for (row, rows), picture in some:
             yield (row, rows) if picture is None else _rows(task, detector, row, next(found))
 
@@ -91,8 +94,30 @@ def _read(
 
     What cannot be read has a reason instead of a picture, what was scanned before its rows.
     """
+    tally, decoders = meters.current(), care.current().decoders
+    with images.decoders(decoders, reduction) as decoding:
+        begun = _begun(task, members, decoding)
+        for (row, rows), decoded in images.ahead(begun, decoders):
+            if decoded is None:
+                yield (row, rows), None
+                continue
+            try:
+                with tally.stage("decode"):
+                    picture = decoded()
+            except ImageError as error:
+                yield (row | {"status": error.reason}, []), None
+                continue
+            tally.add("nnst_megapixels", picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6)
+            size = {"width": picture.header.width, "height": picture.header.height}
+            yield (row | size | {"status": records.OK}, []), picture
+
+
+def _begun(
+    task: ScanTask, members: Iterable[archive.Member], decoding: Callable[[bytes], Decoded]
+) -> Iterator[tuple[tuple[Row, list[Row]], Decoded | None]]:
+    """What is known of each member without its pixels, and what gives them if they are wanted."""
     before = earlier_scan(task.since) if task.since else None
-    for member in members:
+    for member in meters.current().timed(members, "read"):
         row: Row = {"image": member.image, "detections": 0}
         if member.data is None:
             assert member.failure is not None
@@ -102,15 +127,8 @@ def _read(
         known = before and before.rows(row["image_id"], member.image, task.model_name)
         if known:
             yield known, None
-            continue
-        try:
-            picture = images.decode(member.data, reduction=reduction)
-        except ImageError as error:
-            yield (row | {"status": error.reason}, []), None
-            continue
-        header = picture.header
-        size = {"width": header.width, "height": header.height}
-        yield (row | size | {"status": records.OK}, []), picture
+        else:
+            yield (row, []), decoding(member.data)
 
 
 def _rows(task: ScanTask, detector: Detector, row: Row, found: Detections) -> tuple[Row, list[Row]]:

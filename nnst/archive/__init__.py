@@ -1,8 +1,8 @@
 """The pictures of an archive, planned into shards and streamed, never extracted.
 
 An archive is one of: a folder of pictures; a tar file (.tar, .tar.gz, .tgz); a zip; a Parquet file
-with image bytes; a folder of tar or of Parquet files; an output folder of nnst that holds pictures;
-or one picture. All of them local or remote.
+with image bytes, or with names and sizes of pictures beside it; a folder of tar or of Parquet
+files; an output folder of nnst that holds pictures; or one picture. All of them local or remote.
 
 A member is what looks like a picture by its name or its first bytes; all else is counted as
 skipped. Dotfiles and archives inside archives are not opened. The order of a plan is that of the
@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from nnst import storage
-from nnst.archive import folder, members, parquet, sources, tar
+from nnst.archive import folder, listing, members, parquet, sources, tar
 from nnst.archive import zip as zip_
 from nnst.archive.members import Member, Reader, Row
 from nnst.errors import ImageError, InputError
@@ -55,10 +55,13 @@ def plan(source: str, shard_images: int = 64) -> ArchivePlan:
     if shard_images < 1:
         raise InputError(f"shards of {shard_images} pictures", "give a number of at least 1")
     try:
-        stretches = sources.find(source)
+        listed = listing.plan(source, shard_images) if storage.exists(source) else None
+        stretches = sources.find(source) if listed is None else []
     except OSError as error:
         remedy = "check the path and its permissions"
         raise InputError(f"cannot read {source}: {error}", remedy) from None
+    if listed is not None and listed[0].num_rows:
+        return ArchivePlan(*listed)
     rows = [row for stretch in stretches for row in stretch.rows]
     skipped = sum((stretch.skipped for stretch in stretches), Counter[str]())
     if not rows:

@@ -10,6 +10,7 @@ from functools import partial
 
 from nnst import storage
 from nnst.archive import members
+from nnst.archive.listing import BESIDE
 from nnst.archive.members import Row, Stretch
 from nnst.errors import ImageError
 from nnst.storage import Entry
@@ -80,4 +81,6 @@ def read(source: str, row: Row) -> bytes:
 
 
 def _read(source: str, container: str, limit: int) -> bytes:
+    if container.startswith(BESIDE):
+        source, container = source.rpartition("/")[0] or ".", container.removeprefix(BESIDE)
     return storage.read(storage.join(source, container) if container else source, limit)

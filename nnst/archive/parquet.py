@@ -104,6 +104,11 @@ def _columns(schema: pa.Schema) -> _Columns | None:
     return _Columns(picture, names[0] if names else None, "status" if status else None)
 
 
+def holds_pictures(schema: pa.Schema) -> bool:
+    """Whether a file with these columns holds the bytes of pictures."""
+    return _columns(schema) is not None
+
+
 def _bytes_path(field: pa.Field) -> str | None:
     """The path of the binary values in a column: its own, or that of a struct<bytes, path>."""
     if pa.types.is_struct(field.type):

@@ -42,7 +42,7 @@ def plan(
     """
     reading = Reading(pictures, allow_outside, boxes_upright)
     datasets = [formats.read(path, reading) for path in paths]
-    folders = [os.path.abspath(dataset.folder) for dataset in datasets]
+    folders = [storage.absolute(dataset.folder) for dataset in datasets]
     source = os.path.commonpath(folders)
     truth: dict[str, Annotation] = {}
     rows: list[dict[str, Any]] = []

@@ -5,12 +5,13 @@ it. That is how imglab draws: dlib loads a picture without a look at EXIF. A JPE
 a half, a quarter or an eighth of its sides; its header has the stored size all the same.
 
 `headers` reads formats and sizes before anything is decoded, `decoding` and `encoding` turn bytes
-to pixels and back, `guarding` decodes in a child process, `orientation` turns pictures and boxes
-upright, `hashing` names pictures, `showing` makes what a page shows.
+to pixels and back, `guarding` decodes in a child process, `ahead` in threads, `orientation` turns
+pictures and boxes upright, `hashing` names pictures, `showing` makes what a page shows.
 """
 
 from __future__ import annotations
 
+from nnst.images.ahead import Decoded, ahead, decoders
 from nnst.images.decoding import (
     REDUCTIONS,
     Limits,
@@ -29,16 +30,19 @@ __all__ = [
     "READABLE",
     "REDUCTIONS",
     "SUFFIXES",
+    "Decoded",
     "GuardSettings",
     "Header",
     "Limits",
     "Picture",
     "Pixels",
+    "ahead",
     "boxes_stored",
     "boxes_upright",
     "check",
     "content_hash",
     "decode",
+    "decoders",
     "encode_bmp",
     "encode_jpeg",
     "encode_part",

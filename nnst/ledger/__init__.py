@@ -11,16 +11,18 @@ Readers go _SUCCESS -> receipts -> parts and never list a table's folder, so a p
 receipt is invisible. A part's bytes depend on the shard's inputs and the fingerprint alone, so
 a shard done twice is the same part under the same name.
 
-`plans` says what was planned, `parts` writes rows, `receipts` counts them, `lease` keeps two
-drivers apart, `folder` is the ledger.
+`plans` says what was planned, `dealing` gives a shard its inputs, `parts` writes rows, `receipts`
+counts them, `lease` keeps two drivers apart, `folder` is the ledger, `standing` is how far.
 """
 
 from __future__ import annotations
 
+from nnst.ledger.dealing import Shards
 from nnst.ledger.folder import Ledger
 from nnst.ledger.lease import LeaseSettings, check_free, held
 from nnst.ledger.parts import SCHEMAS, write_part, write_parts
 from nnst.ledger.plans import FORMAT, Job, start_fresh
+from nnst.ledger.standing import Standing, standing
 
 __all__ = [
     "FORMAT",
@@ -28,8 +30,11 @@ __all__ = [
     "Job",
     "LeaseSettings",
     "Ledger",
+    "Shards",
+    "Standing",
     "check_free",
     "held",
+    "standing",
     "start_fresh",
     "write_part",
     "write_parts",

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from nnst import storage
 from nnst.errors import InputError, JobFailed
+from nnst.ledger.dealing import Shards
 from nnst.ledger.parts import SCHEMAS, to_parquet
 from nnst.ledger.plans import FORMAT, Job, check_same, read_plan, refuse_foreign
 from nnst.ledger.receipts import check_conserved, receipt_from, rows_by_shard, totals_of
@@ -33,6 +34,7 @@ class Ledger:
         self.plan = plan
         self.fingerprint: str = plan["fingerprint"]
         self._planned: dict[int, int] = {}  # rows by shard, read when first needed
+        self._known: dict[tuple[str, int], Receipt] = {}  # by name and bytes: each is read once
         self._attempts = storage.join(out, "attempts", f"{secrets.token_hex(8)}.jsonl")
         self._events: list[str] = []
         self._flushed = time.monotonic()
@@ -121,16 +123,10 @@ class Ledger:
             what = f"{self.out} has a plan without its inputs"
             raise InputError(what, "run the same command again") from None
 
-    def shards(self) -> dict[int, pa.Table]:
+    def shards(self) -> Shards:
         """The inputs of each shard, by its number."""
         inputs = self.inputs()
-        found: dict[int, pa.Table] = {}
-        start = 0
-        for number, rows in rows_by_shard(inputs).items():
-            # Taken, not sliced: a slice sent to another process takes the whole table with it.
-            found[number] = inputs.slice(start, rows).take(pa.array(range(rows)))
-            start += rows
-        return found
+        return Shards(inputs, rows_by_shard(inputs))
 
     def is_done(self) -> bool:
         """Whether the job is committed as a whole."""
@@ -140,16 +136,23 @@ class Ledger:
         """The shards that are done, by number: a receipt of this plan whose parts are all there."""
         found: dict[int, Receipt] = {}
         present: dict[str, dict[str, int]] = {}  # name -> bytes
-        for name in storage.names(storage.join(self.out, "receipts")):
-            if not name.endswith(".json"):
-                continue
-            receipt = receipt_from(storage.read_json(storage.join(self.out, "receipts", name)))
+        for receipt in self._receipts():
             for table in {file.table for file in receipt.files} - present.keys():
                 present[table] = storage.sizes(storage.join(self.out, table))
             whole = all(present[file.table].get(file.name) == file.bytes for file in receipt.files)
             if whole and receipt.fingerprint == self.fingerprint:
                 found[receipt.shard] = receipt
         return dict(sorted(found.items()))
+
+    def _receipts(self) -> list[Receipt]:
+        """What is in the folder of receipts, also of another plan, or of parts that are gone."""
+        folder = storage.join(self.out, "receipts")
+        sizes = storage.sizes(folder)
+        names = [(name, sizes[name]) for name in sizes if name.endswith(".json")]
+        new = [key for key in names if key not in self._known]
+        documents = storage.read_jsons([storage.join(folder, name) for name, _ in new])
+        self._known |= zip(new, map(receipt_from, documents), strict=True)
+        return [self._known[key] for key in names]
 
     def commit(self, receipt: Receipt) -> None:
         """Make a shard's parts count. The first receipt of a shard stands.
@@ -169,6 +172,7 @@ class Ledger:
                     "the first result stands; scan on one kind of machine, or report this",
                 )
             storage.put(path, document)  # the old one's parts were lost, or it was another plan's
+        self._known[f"{receipt.shard:05d}.json", len(document)] = receipt
 
     def reopen(self, shards: Sequence[int] = ()) -> None:
         """Take back the commit of these shards, and of the job: they are to be done again.
@@ -181,6 +185,7 @@ class Ledger:
             storage.put(note, storage.to_json({"shards": sorted(shards)}))
         if storage.exists(note):
             storage.remove(storage.join(self.out, "_SUCCESS"))
+            self._known.clear()
             for shard in storage.read_json(note)["shards"]:
                 storage.remove(storage.join(self.out, "receipts", f"{shard:05d}.json"))
             storage.remove(note)
@@ -244,6 +249,20 @@ class Ledger:
         if self._events:
             with suppress(OSError):
                 storage.put(self._attempts, ("\n".join(self._events) + "\n").encode())
+
+    def events(self) -> list[dict[str, Any]]:
+        """What drivers have noted, in the order of time; what cannot be read is left out."""
+        folder = storage.join(self.out, "attempts")
+        texts = [storage.read(storage.join(folder, name)) for name in storage.names(folder)]
+        found: list[dict[str, Any]] = []
+        for line in b"".join(texts).splitlines():
+            with suppress(ValueError):
+                found.append(json.loads(line))
+        return sorted(found, key=lambda event: float(event["time"]))
+
+    def planned(self) -> Mapping[int, int]:
+        """How many inputs each shard has."""
+        return dict(self._rows_planned())
 
     def _part(self, file: PartFile) -> bytes:
         """The bytes of a part, which are those that were committed."""

@@ -60,6 +60,14 @@ def check_free(out: str, settings: LeaseSettings | None = None) -> None:
         raise _busy(out, found)
 
 
+def holder(out: str) -> str:
+    """Who is at work on the folder, as people write it; "" where nobody is."""
+    found = _read(storage.join(out, NAME))
+    if found is None or not _is_alive(found, STALE_SECONDS):
+        return ""
+    return f"process {found['pid']} on {found['host'][:80]}"
+
+
 def _acquire(path: str, owner: str, settings: LeaseSettings) -> None:
     if storage.put_new(path, _document(owner)):
         return

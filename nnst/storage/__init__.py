@@ -17,6 +17,7 @@ from nnst.storage.files import (
     put_quickly,
     read,
     read_json,
+    read_jsons,
     remove,
     sha256,
     size,
@@ -26,7 +27,7 @@ from nnst.storage.files import (
     walk,
     writing,
 )
-from nnst.storage.paths import absolute, is_remote, join, safe_name
+from nnst.storage.paths import absolute, is_remote, join, lasting, safe_name
 from nnst.storage.store import arrow_filesystem
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "is_folder",
     "is_remote",
     "join",
+    "lasting",
     "names",
     "open_stream",
     "put",
@@ -44,6 +46,7 @@ __all__ = [
     "put_quickly",
     "read",
     "read_json",
+    "read_jsons",
     "remove",
     "safe_name",
     "sha256",

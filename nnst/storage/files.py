@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -13,6 +14,8 @@ from nnst.errors import InputError
 from nnst.storage import disk, store
 from nnst.storage.entries import Entry
 from nnst.storage.paths import Path, is_remote
+
+_AT_ONCE = 16  # requests to a store, each of which is nearly all waiting
 
 
 def exists(path: Path) -> bool:
@@ -49,6 +52,14 @@ def read_json(path: Path) -> Any:
         return json.loads(read(path))
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}", "remove it and run again") from None
+
+
+def read_jsons(paths: Sequence[Path]) -> list[Any]:
+    """The JSON documents in these files, in order; several at once where a store holds them."""
+    if not paths or not is_remote(paths[0]):
+        return [read_json(path) for path in paths]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(read_json, paths))
 
 
 def to_json(document: Mapping[str, Any]) -> bytes:

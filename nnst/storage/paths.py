@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from nnst.errors import InputError
 
 _NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 
 Path = str | os.PathLike[str]
+
+_passing = ""  # why the current folder will not last; empty where it will
 
 
 def is_remote(path: Path) -> bool:
@@ -15,8 +21,28 @@ def is_remote(path: Path) -> bool:
 
 
 def absolute(path: Path) -> str:
-    """The path as it holds in every working directory; remote ones come back as they are."""
-    return str(path) if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+    """The path as it holds in every working directory; remote ones come back as they are.
+
+    Raises InputError for a relative one where the current folder does not last.
+    """
+    if is_remote(path):
+        return str(path)
+    expanded = os.path.expanduser(path)
+    if _passing and not os.path.isabs(expanded):
+        remedy = "give a path in full that every node reaches, or one of a store, as s3://..."
+        raise InputError(f"{path} is a relative path, and {_passing}", remedy)
+    return os.path.abspath(expanded)
+
+
+@contextmanager
+def lasting(passing: str) -> Iterator[None]:
+    """Inside, relative paths are refused for this reason; for none, they are not."""
+    global _passing
+    before, _passing = _passing, passing
+    try:
+        yield
+    finally:
+        _passing = before
 
 
 def join(folder: Path, *parts: str) -> str:

@@ -107,9 +107,13 @@ def size(path: Path) -> int:
 
 
 def read(path: Path, limit: int | None = None) -> bytes:
-    """The file's bytes, at most `limit` of them."""
-    with open_stream(path) as stream:
-        return stream.read() if limit is None else stream.read(limit)
+    """The file's bytes, at most `limit` of them. One request: a stream would ask for the size."""
+    store, inner = _opened(path)
+    if limit is None:
+        return _patiently(path, lambda: bytes(store.cat_file(inner)))
+    if limit == 0:
+        return b""
+    return _patiently(path, lambda: bytes(store.cat_file(inner, start=0, end=limit)))
 
 
 def open_stream(path: Path) -> IO[bytes]:

@@ -4,8 +4,8 @@ Ray's own retries are off, because its counters mix causes. The driver counts th
 commits each receipt to the ledger itself.
 
 `settings` says how shards are spread, `cluster` joins or starts a Ray, `retries` counts causes,
-`care` is how carefully a shard is done, `stragglers` tells which one has a twin, `worker` does a
-shard, `pool` has those in flight, `fanning` does all of a ledger.
+`care` is how carefully a shard is done, `meters` counts what it comes to, `stragglers` tells which
+one has a twin, `worker` does a shard, `pool` has those in flight, `fanning` does all of a ledger.
 """
 
 from __future__ import annotations

@@ -20,13 +20,16 @@ class Care:
     guarded: bool = False  # whether pictures are decoded in a child process
     memory: int = 0  # bytes that the scheduler keeps for it
     split: int = 1  # by how much its batches are smaller than usual
+    decoders: int = 1  # threads that decode ahead of the one that scores
 
     def after(self, cause: Cause) -> Care:
         """How the shard is done again when this was its end."""
         if cause == Cause.MEMORY:
             more = max(_FIRST_MEMORY, 2 * self.memory)
-            return replace(self, memory=more, split=2 * self.split)
-        return replace(self, guarded=self.guarded or cause == Cause.CRASH)
+            return replace(self, memory=more, split=2 * self.split, decoders=1)
+        if cause == Cause.CRASH:  # a guard is for one thread
+            return replace(self, guarded=True, decoders=1)
+        return self
 
 
 _taken = Care()

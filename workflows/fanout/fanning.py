@@ -28,8 +28,8 @@ def fan_out(ledger: Ledger, work: ShardWork, settings: FanoutSettings, title: st
     """
     shards = ledger.shards()
     done = ledger.receipts()
-    missing = {number: rows for number, rows in shards.items() if number not in done}
-    total = sum(rows.num_rows for rows in shards.values())
+    missing = shards.without(done)
+    total = sum(ledger.planned().values())
     before = sum(receipt.rows_in for receipt in done.values())
     lease = LeaseSettings(take_over=settings.take_over)
     try:

@@ -49,7 +49,10 @@ class Pool:
         self._tasks = tasks
         self._note = note
         self._first_care = Care(
-            settings.stall, settings.decode, memory=int(settings.memory * 2**30)
+            settings.stall,
+            settings.decode,
+            memory=int(settings.memory * 2**30),
+            decoders=settings.decoders or (max(1, int(settings.cpus)) if self._gpus else 1),
         )
         self._care: dict[int, Care] = {}  # of shards that are not sent for the first time
         self._retries = Retries()
@@ -105,7 +108,8 @@ class Pool:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
-        self._slots = cluster.slots(self._settings.cpus, self._gpus, len(self._tasks))
+        cpus, most = self._settings.cpus, len(self._tasks)
+        self._slots = cluster.slots(cluster.nodes(), cpus, self._gpus, most)
 
     def _send(self, number: int) -> None:
         care = self._care.get(number, self._first_care)

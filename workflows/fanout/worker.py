@@ -11,7 +11,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from nnst.records import Receipt
 from workflows.fanout import care as care_
+from workflows.fanout import meters
 from workflows.fanout.care import Care
 
 
@@ -29,8 +31,12 @@ def work_on(
     started = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(care_.taken(care))
+        tally = stack.enter_context(meters.counted())
         stack.enter_context(images.ended_after(care.stall))
         if care.guarded:
             stack.enter_context(images.guarded(images.GuardSettings(seconds=care.decode)))
         result = work(number, inputs)
+    if isinstance(result, Receipt):
+        tally.add_receipt(result)
+    meters.publish(tally)
     return result, time.monotonic() - started, socket.gethostname()

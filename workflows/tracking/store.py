@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from nnst import storage
 from nnst.errors import InputError
+from workflows import submitted
 from workflows.tracking.outbox import brief
 
 DATABASE = os.path.join("mlruns", "mlflow.db")
@@ -71,9 +72,7 @@ def tracking_uri() -> str:
 
 def _absolute(path: str) -> str:
     """The path in full; refused in a submitted job, whose folder is a copy that gets lost."""
-    # Ray sets this variable for the driver of a submitted job.
-    submitted = "job_submission_id" in os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "")
-    if submitted and not os.path.isabs(path):
+    if submitted.inside() and not os.path.isabs(path):
         raise InputError(
             f"what a submitted job records in {path} would be lost with its folder",
             "set MLFLOW_TRACKING_URI to a server that the cluster reaches",
