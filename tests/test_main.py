@@ -43,6 +43,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "bench": "--min-width --model --threads",
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
+    "compare": "--out --thumbnails",
+    "promote": "--force",
     "pretrain": "--background --leave-out --out",
     "ui": "--port",
 }
@@ -57,6 +59,8 @@ ARGUMENTS = {
     "bench": ("archive",),
     "report": ("scan",),
     "explain": ("scan", "image"),
+    "compare": ("a", "b"),
+    "promote": ("name", "version"),
     "pretrain": ("marks",),
     "ui": (),
 }

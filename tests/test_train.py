@@ -75,7 +75,8 @@ def test_plots_and_model_are_artifacts_of_the_run(trained: Any, client: MlflowCl
              for file in client.list_artifacts(run_id, folder)}  # fmt: skip
     plots = {f"plots/{name}.png" for name in
              ("curves", "kernels", "mistakes", "precision_recall")}  # fmt: skip
-    assert names == plots | {"model/MLmodel", "model/model.json", "model/weights.safetensors"}
+    files = ("MLmodel", "input_example.json", "model.json", "picture_model.py")
+    assert names == plots | {f"model/{name}" for name in (*files, "weights.safetensors")}
     for name in plots:
         data = Path(client.download_artifacts(run_id, name)).read_bytes()
         assert images.decode(data).pixels.std() > 1, name  # something is drawn

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_KERNELS = 32
 MOST_MISTAKES = 40
+SCORE_BINS, CALIBRATION_BINS = 40, 10
+FEWEST_IN_BIN = 3  # detections, of which a share says something
 
 # matplotlib costs half a second to import: functions import it. `Figure` by itself needs no
 # display and keeps no global state, as pyplot would.
@@ -43,8 +45,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def precision_recall(found: Evaluation) -> bytes:
-    """The precision-recall curve of each label on the validation pictures."""
+def precision_recall(found: Evaluation, pictures: str = "Validation pictures") -> bytes:
+    """The precision-recall curve of each label on the pictures so called."""
     figure = _figure(4.4, 4)
     axes = figure.subplots()
     for item in found.labels:
@@ -54,9 +56,51 @@ def precision_recall(found: Evaluation) -> bytes:
         if len(item.curve.recall):
             axes.step(recall, precision, where="pre", label=label)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title("Validation pictures, IoU 0.5")
+    axes.set_title(f"{pictures}, IoU 0.5")
     if axes.lines:
         axes.legend(loc="lower left")
+    return _png(figure)
+
+
+def scores(
+    found: NDArray[np.float32], is_true: NDArray[np.bool_], threshold: float = math.nan
+) -> bytes:
+    """How often each score is given to what is a logo, and to what is none; few of many show too.
+
+    `found` (N,) are scores from 0 to 1 and `is_true` (N,) the truth.
+    """
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    edges = np.linspace(0, 1, SCORE_BINS + 1)
+    for wanted, label, colour in ((~is_true, "no logo", "C3"), (is_true, "logo", "C0")):
+        name = f"{label}: {int(wanted.sum()):,}"
+        axes.hist(found[wanted], bins=edges.tolist(), color=colour, alpha=0.6, label=name)
+    if not math.isnan(threshold):
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    axes.set(xlim=(0, 1), xlabel="score", ylabel="detections", title="Scores, IoU 0.5")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.legend()
+    return _png(figure)
+
+
+def calibration(found: NDArray[np.float32], is_true: NDArray[np.bool_]) -> bytes:
+    """The share of detections that are a logo against their score: the diagonal is perfect.
+
+    A point has at least FEWEST_IN_BIN detections, and an area that grows with their number.
+    """
+    figure = _figure(4.4, 4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    place = np.minimum((found * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    members = [place == number for number in range(CALIBRATION_BINS)]
+    members = [mine for mine in members if mine.sum() >= FEWEST_IN_BIN]
+    if members:
+        given = [float(found[mine].mean()) for mine in members]
+        share = [float(is_true[mine].mean()) for mine in members]
+        axes.scatter(given, share, s=[12 + 8 * math.sqrt(mine.sum()) for mine in members])
+        axes.plot(given, share, linewidth=1)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean score", ylabel="share that is a logo")
+    axes.set_title(f"Calibration of {len(found):,} detections")
     return _png(figure)
 
 

@@ -1,31 +1,53 @@
 """Runs and models, recorded: the only package that knows MLflow.
 
 `store` is where the records are, `runs` writes them (`opening` makes or finds a run), `registry`
-registers models and `lookup` finds them; `outbox` holds what MLflow does not take yet. Importing
-them imports no MLflow.
+registers models (`packaging` makes them MLflow's, `serving` is what that loads), `lookup` finds
+them, `standings` tells what they have come to; `outbox` holds what MLflow does not take yet.
+Importing the package imports no MLflow.
 """
 
-from workflows.tracking.lookup import CHAMPION, ModelRef, resolve
+from workflows.tracking.lookup import ModelRef, resolve
 from workflows.tracking.opening import new_mark
-from workflows.tracking.registry import ModelVersion, check_model_name, register
+from workflows.tracking.registry import (
+    CHALLENGER,
+    CHAMPION,
+    ModelVersion,
+    check_model_name,
+    register,
+)
 from workflows.tracking.runs import Run, resume, start
 from workflows.tracking.settings import TrackingSettings
+from workflows.tracking.standings import (
+    Judgement,
+    champion_version,
+    judgements,
+    promote,
+    scans_by,
+    tags_of,
+)
 from workflows.tracking.store import artifact_folder, database_file, shown, tracking_uri
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
+    "Judgement",
     "ModelRef",
     "ModelVersion",
     "Run",
     "TrackingSettings",
     "artifact_folder",
+    "champion_version",
     "check_model_name",
     "database_file",
+    "judgements",
     "new_mark",
+    "promote",
     "register",
     "resolve",
     "resume",
+    "scans_by",
     "shown",
     "start",
+    "tags_of",
     "tracking_uri",
 ]

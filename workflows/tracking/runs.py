@@ -133,7 +133,7 @@ class Run:
         self.artifact_uri = record.info.artifact_uri
         self._client, self._trouble = client, None
 
-    def _send(self, what: str, call: Callable[[Any], object]) -> None:
+    def send(self, what: str, call: Callable[[Any], object]) -> None:
         """Have the call made, with the client, once the run is there."""
         self._outbox.send(what, lambda: call(self.connected()))
 
@@ -166,7 +166,7 @@ class Run:
             if self._metrics_sent or not self._metrics:
                 return  # a call that takes these along waits already
             self._metrics_sent = True
-        self._send("metrics", self._send_metrics)
+        self.send("metrics", self._send_metrics)
 
     def _send_metrics(self, client: Any) -> None:
         """Send all numbers that wait, many at once: what came while MLflow was away or slow."""
@@ -206,7 +206,7 @@ class Run:
     def _batch(self, kind: str, entities: list[Any]) -> None:
         for first in range(0, len(entities), MOST_AT_ONCE):
             some = {kind: entities[first : first + MOST_AT_ONCE]}
-            self._send(kind, partial(self._log_batch, some))
+            self.send(kind, partial(self._log_batch, some))
 
     def _log_batch(self, some: Mapping[str, Any], client: Any) -> None:
         client.log_batch(self.run_id, **some)
@@ -217,11 +217,11 @@ class Run:
             raise FileNotFoundError(path)
         source, name = os.path.abspath(path), os.path.basename(path)
         place = folder or None
-        self._send(name, lambda client: client.log_artifact(self.run_id, source, place))
+        self.send(name, lambda client: client.log_artifact(self.run_id, source, place))
 
     def log_bytes(self, name: str, data: bytes) -> None:
         """Record bytes as a file of this name, such as `plots/loss.png`."""
-        self._send(name, lambda client: self._put(client, name, data))
+        self.send(name, lambda client: self._put(client, name, data))
 
     def _put(self, client: Any, name: str, data: bytes) -> None:
         folder, _, file = name.rpartition("/")
@@ -246,7 +246,7 @@ class Run:
         )
         tags = [entities.InputTag("mlflow.data.context", context)]
         item = entities.DatasetInput(data, tags)
-        self._send(name, lambda client: client.log_inputs(self.run_id, [item]))
+        self.send(name, lambda client: client.log_inputs(self.run_id, [item]))
 
     def give_up(self) -> None:
         """Wait no more at the end: it was waited for long enough."""
@@ -257,7 +257,7 @@ class Run:
         if not self._open:
             return
         self._open = False
-        self._send("status", lambda client: client.set_terminated(self.run_id, status))
+        self.send("status", lambda client: client.set_terminated(self.run_id, status))
         self._outbox.drain(KILLED_PATIENCE_S if status == "KILLED" else self.patience.finish)
 
     def __enter__(self) -> Run:
