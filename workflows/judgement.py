@@ -83,7 +83,7 @@ def _start(
     identity = {**decided, "scan_run": scan_run, "truth_sha256": recorded.truth_sha256}
     mark = storage.sha256(storage.to_json(identity))[:32]
     own = tracking.start(
-        model["name"].rstrip("/").rpartition("/")[2],
+        tracking.experiment_of(model["name"]),
         f"evaluate {storage.safe_name(truth.rpartition('/')[2])}",
         params=decided,
         tags={

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnst import images
+from nnst.boxes import Boxes
 from nnst.records import BACKGROUND
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_KERNELS = 32
 MOST_MISTAKES = 40
+MOST_LAYERS = 6
+SAMPLE_SIDE = 480  # pixels, of a picture among others
 SCORE_BINS, CALIBRATION_BINS = 40, 10
 FEWEST_IN_BIN = 3  # detections, of which a share says something
 
@@ -151,6 +156,74 @@ def mistakes(
     return _sheet(
         pictures, titles, "Validation crops with the least probability of their own class"
     )
+
+
+def feature_maps(pixels: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]) -> bytes:
+    """What each convolution makes of a crop: a row a layer, of some of its channels."""
+    columns, layers = 8, maps[:MOST_LAYERS]
+    figure = _figure(columns * 1.25, (len(layers) + 1) * 1.1 + 0.4)
+    axes = figure.subplots(len(layers) + 1, columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    axes[0, 0].imshow(pixels, interpolation="nearest")
+    axes[0, 0].set_title("the crop", fontsize=7)
+    for number, (row, channels) in enumerate(zip(axes[1:], layers, strict=True), 1):
+        loudest = np.argsort(-channels.std(axis=(1, 2)), kind="stable")[:columns]
+        for axis, channel in zip(row, loudest, strict=False):
+            axis.imshow(channels[channel], cmap="gray", interpolation="nearest")
+            axis.set_title(f"layer {number}, channel {channel}", fontsize=6)
+    figure.suptitle("What the convolutions make of a crop", fontsize=10)
+    return _png(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture, upright, with what was found in it and what is there."""
+
+    image: str
+    pixels: NDArray[np.uint8]  # (H, W, 3)
+    boxes: Boxes  # (N, 4) found
+    scores: NDArray[np.float32]  # (N,)
+    truth: Boxes  # (M, 4)
+
+
+def samples(shown: Sequence[Sample]) -> bytes:
+    """Pictures with what was found (yellow) and what a person marked (white, dashed)."""
+    columns = 4
+    rows = max(1, math.ceil(len(shown) / columns))
+    figure = _figure(columns * 2.5, rows * 2.1 + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, sample in zip(axes, shown, strict=False):
+        height, width = sample.pixels.shape[:2]
+        shrink = min(1.0, SAMPLE_SIDE / max(height, width))
+        hw = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        axis.imshow(images.resize(sample.pixels, hw), extent=(0, width, height, 0))
+        _draw_boxes(axis, sample.truth, "white", "--")
+        _draw_boxes(axis, sample.boxes, "#ffe03d", "-")
+        for box, score in zip(sample.boxes, sample.scores, strict=True):
+            axis.text(box[0], box[1], f"{score:.2f}", fontsize=6, color="#ffe03d", va="bottom")
+        axis.set_title(_tail(sample.image), fontsize=6)
+    figure.suptitle("Held-out pictures: found (yellow), marked (dashed)", fontsize=10)
+    return _png(figure)
+
+
+def _draw_boxes(axis: Any, boxes: Boxes, colour: str, line: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    for x0, y0, x1, y1 in boxes.tolist():
+        axis.add_patch(
+            Rectangle(
+                (x0, y0), x1 - x0, y1 - y0, fill=False, color=colour, linestyle=line, linewidth=1
+            )
+        )
+
+
+def _tail(image: str) -> str:
+    """The end of a name, which tells pictures of one folder apart; nothing of it is markup."""
+    text = image if len(image) <= 34 else f"…{image[-33:]}"
+    return text.replace("$", r"\$")
 
 
 def _sheet(pictures: Sequence[NDArray[Any]], titles: Sequence[str], title: str) -> bytes:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnst import archive, config, ledger, records, storage
 from nnst.config import group, setting
-from workflows import earlier, fanout, provenance
+from workflows import drifting, earlier, fanout, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 from workflows.scoring import ScanTask, scan_shard
@@ -67,6 +67,7 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
         if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
             run.log_metrics(_metrics(book))
+            drifting.note(book, run, model)
     return _outcome(book, settings, run, cost)
 
 
@@ -120,7 +121,7 @@ def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) ->
     if notes.get("run_id"):
         return tracking.resume(notes["run_id"], patience=settings.tracking)
     return tracking.start(
-        model.name.rstrip("/").rpartition("/")[2],  # of a plain folder, its last part
+        tracking.experiment_of(model.name),
         f"scan {storage.safe_name(settings.archive.rstrip('/').rpartition('/')[2])}",
         params=config.to_dict(settings),
         tags={"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out},
@@ -215,6 +216,7 @@ def _outcome(
         "smallest_width": round(cost[0], 1),
         "scored_per_pixel": round(cost[1], 3),
         "run_id": run.run_id,
+        "drift": drifting.told(book),
         "problems": run.problems,
     }
     return Outcome(document, _describe(document, run), fanout.too_many_bad(totals, settings.fanout))
@@ -236,6 +238,7 @@ def _describe(document: Mapping[str, Any], run: Run) -> str:
             else []
         ),
         _cost_text(document["smallest_width"], document["scored_per_pixel"]),
+        *(f"drift: {line}" for line in document["drift"]),
         *(f"note: {problem}" for problem in document["problems"]),
         f"scan: {document['out']}",
         f"run:  {run.url}",

@@ -3,6 +3,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const KINDS = ["both", "a", "b"]; // in the order of their colours
+const DRAWN = ["both", "A", "B"]; // the same, as a box has them
 const NAMES = { both: "A and B", a: "only A", b: "only B" };
 const CHOICES = { differing: "differ", a: "only A", b: "only B", both: "found by both", all: "all with a logo" };
 
@@ -41,8 +42,8 @@ function fillCounts() {
 /** A picture with its boxes, coloured by who found them, and both scores of each. */
 function cardOf(picture) {
   const frame = make("span", { class: "frame" }, stage(picture, "no thumbnail"));
-  const boxes = picture.logos.map(({ box, kind, score_a, score_b }) => [...box, (kind === "b" ? score_b : score_a), kind]);
-  if (picture.thumbnail) frame.firstChild.append(overlay(picture, boxes, KINDS));
+  const boxes = picture.logos.map(({ box, kind, score_a, score_b }) => [...box, (kind === "b" ? score_b : score_a), DRAWN[KINDS.indexOf(kind)]]);
+  if (picture.thumbnail) frame.firstChild.append(overlay(picture, boxes, DRAWN));
   const rows = picture.logos.map(({ kind, label, score_a, score_b }) => make("tr", {},
     make("td", {}, make("bdi", { class: `swatch colour-${KINDS.indexOf(kind)}` }, label), ` ${NAMES[kind]}`),
     make("td", kind === "b" ? { class: "weak" } : {}, `A ${score(score_a)}`),

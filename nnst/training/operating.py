@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,3 +37,12 @@ def fit_operating_point(pictures: Sequence[JudgedPicture], labels: Sequence[str]
     calibrated = 1 / (1 + np.exp(-(slope * log_odds + offset)))
     threshold = evaluation.best_threshold(calibrated, is_true, positives)
     return OperatingPoint((slope, offset), float(np.clip(threshold, 0.01, 0.99)))
+
+
+def calibrated(picture: JudgedPicture, calibration: tuple[float, float]) -> JudgedPicture:
+    """The picture with its raw scores turned into probabilities, as the model will give them."""
+    slope, offset = calibration
+    inside = np.clip(picture.scores.astype(np.float64), 1e-6, 1 - 1e-6)
+    log_odds = np.log(inside) - np.log1p(-inside)
+    scores = 1 / (1 + np.exp(-(slope * log_odds + offset)))
+    return replace(picture, scores=scores.astype(np.float32))

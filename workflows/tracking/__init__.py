@@ -20,8 +20,10 @@ from workflows.tracking.settings import TrackingSettings
 from workflows.tracking.standings import (
     Judgement,
     champion_version,
+    experiment_of,
     judgements,
     promote,
+    read_json,
     scans_by,
     tags_of,
 )
@@ -39,9 +41,11 @@ __all__ = [
     "champion_version",
     "check_model_name",
     "database_file",
+    "experiment_of",
     "judgements",
     "new_mark",
     "promote",
+    "read_json",
     "register",
     "resolve",
     "resume",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass
 from typing import Any
 
+from nnst import storage
 from nnst.errors import InputError
 from workflows.tracking import store
 from workflows.tracking.registry import CHALLENGER, CHAMPION
@@ -120,3 +122,18 @@ def _finished(name: str, wanted: str) -> list[Any]:
                 max_results=MOST_RUNS,
             )
         )
+
+
+def experiment_of(name: str) -> str:
+    """The experiment in which the runs of a model are kept; of a plain folder, its last part."""
+    return name.rstrip("/").rpartition("/")[2]
+
+
+def read_json(run_id: str, name: str) -> Any:
+    """A run's JSON file of this name; None where it has none."""
+    uri = store.tracking_uri()
+    client = store.client(uri)
+    with store.explained(uri), tempfile.TemporaryDirectory() as temporary:
+        if name not in [file.path for file in client.list_artifacts(run_id)]:
+            return None
+        return storage.read_json(client.download_artifacts(run_id, name, temporary))
