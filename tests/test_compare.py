@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,23 +140,28 @@ def test_a_dry_run_writes_nothing(nnst: Command, rivals: Any, tmp_path: Path) ->
 
 
 @pytest.fixture(scope="module")
-def page(compared: Any) -> Iterator[Any]:
-    """The page in a browser that has no network; it complains of nothing and asks for nothing."""
+def browser() -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-gpu"]
         chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        shown = chromium.new_context(
-            viewport={"width": 1024, "height": 700}, offline=True
-        ).new_page()
-        complaints: list[str] = []
-        shown.on("console", lambda message: complaints.append(message.text))
-        shown.on("pageerror", lambda error: complaints.append(str(error)))
-        shown.goto(Path(compared["page"]).as_uri())
-        yield shown
+        yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def page(compared: Any, browser: Any) -> Iterator[Any]:
+    """The page without a network; it complains of nothing."""
+    context = browser.new_context(viewport={"width": 1024, "height": 700}, offline=True)
+    shown = context.new_page()
+    complaints: list[str] = []
+    shown.on("console", lambda message: complaints.append(message.text))
+    shown.on("pageerror", lambda error: complaints.append(str(error)))
+    shown.goto(Path(compared["page"]).as_uri())
+    yield shown
+    context.close()
     assert complaints == []
 
 
@@ -173,6 +181,56 @@ def test_the_page_shows_each_picture_that_differs_with_a_box_for_each_logo(
     assert page.locator("#none").is_visible()
     row = page.locator("#counts tr", has_text="logos").text_content()
     assert row == "logos" + "".join(str(compared["logos"][kind]) for kind in ("both", "a", "b"))
+
+
+# MLflow's own page of two runs
+
+
+@pytest.fixture
+def ui(rivals: Any, workplace: Path) -> Iterator[str]:
+    """The address of MLflow's pages over what is recorded in the workplace."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    server = subprocess.Popen(
+        [sys.executable, "-m", "workflows", "ui", "--port", port],
+        cwd=workplace,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stderr is not None
+    assert server.stderr.readline().startswith("runs and models: http://127.0.0.1:")
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.communicate(timeout=60)
+
+
+def test_mlflows_compare_page_shows_both_evaluations_side_by_side(
+    nnst: Command, rivals: Any, scenes: Any, workplace: Path, ui: str, browser: Any, tmp_path: Path
+) -> None:
+    for out in rivals.scans:
+        assert nnst("evaluate", out, scenes.truth).code == 0
+    client = MlflowClient(f"sqlite:///{workplace}/mlruns/mlflow.db")
+    experiment = client.get_experiment_by_name("rival").experiment_id
+    wanted = f"tags.verb = 'evaluate' and params.truth = '{scenes.truth}'"
+    found = client.search_runs([experiment], filter_string=wanted)
+    assert {run.data.tags["model"] for run in found} == {"rival/1", "rival/2"}
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    shown = context.new_page()
+    runs = json.dumps([run.info.run_id for run in found])
+    shown.goto(f'{ui}/#/compare-runs?runs={runs}&experiments=["{experiment}"]')
+    for run in found:
+        shown.get_by_text(run.info.run_name).first.wait_for(timeout=120_000)
+    shown.get_by_text("map50").first.wait_for(timeout=60_000)
+    text = shown.text_content("body")
+    assert "Comparing 2 Runs" in text
+    for name, value in {each for run in found for each in run.data.tags.items()}:
+        if name in ("model", "model_digest", "truth_digest"):
+            assert value in text, name
+    shown.screenshot(path=tmp_path / "compare-runs.png", full_page=True)
+    context.close()
+    assert (tmp_path / "compare-runs.png").stat().st_size > 10_000
 
 
 def test_the_document_beside_the_page_is_what_was_printed(compared: Any) -> None:

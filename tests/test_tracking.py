@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.data import get_source
@@ -292,6 +293,50 @@ def test_a_run_keeps_what_it_is_told(here: Path, tmp_path: Path) -> None:
     assert json.loads(data.dataset.profile) == {"positive": 40}
     assert get_source(data.dataset).to_dict() == {"uri": str(here / "work" / "crops")}
     assert run.run_id in run.url
+
+
+def test_a_run_says_with_what_it_was_made(here: Path) -> None:
+    with tracking.start("pare", "train", params={}) as run:
+        pass
+    tags = recorded(run).data.tags
+    made_with = {name: tags[f"version.{name}"] for name in ("torch", "mlflow", "ray", "python")}
+    assert made_with["mlflow"] == mlflow.__version__
+    assert made_with == {name: provenance.environment()[name] for name in made_with}
+    assert all(made_with.values())
+
+
+def test_the_page_of_a_run_leads_to_the_model_and_to_the_run_that_trained_it(
+    here: Path, stop: list[str]
+) -> None:
+    model = tracking.resolve("stop/2")
+    with tracking.start("stop", "scan", params={}) as run:
+        tracking.link_model(run, model)
+    note, trained = recorded(run).data.tags["mlflow.note.content"], MlflowClient(run.uri)
+    experiment = trained.get_run(model.run_id).info.experiment_id
+    assert "[stop/2](#/models/stop/versions/2)" in note
+    assert f"(#/experiments/{experiment}/runs/{model.run_id})" in note
+
+
+def test_what_a_run_uses_is_recorded_where_that_is_wanted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    wanted = {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"}
+    with tracking.start("pare", "train", params={}, patience=TrackingSettings(system=True)) as run:
+        eventually(lambda: wanted <= recorded(run).data.metrics.keys())
+    assert run.problems == []
+    with tracking.start("pare", "train", params={}) as plain:
+        plain.log_metrics({"loss": 1.0})
+    assert recorded(plain).data.metrics == {"loss": 1.0}
+
+
+def test_without_the_package_that_measures_use_that_is_refused_at_the_start(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)  # as if it were not installed
+    with pytest.raises(InputError, match="pip install psutil"):
+        tracking.start("pare", "train", params={}, patience=TrackingSettings(system=True))
 
 
 def test_settings_beyond_mlflows_limits_are_split_and_cut(here: Path) -> None:

@@ -84,7 +84,7 @@ def _start(
     mark = storage.sha256(storage.to_json(identity))[:32]
     own = tracking.start(
         tracking.experiment_of(model["name"]),
-        f"evaluate {storage.safe_name(truth.rpartition('/')[2])}",
+        f"evaluate {pairing.model_of(book)} on {storage.safe_name(truth.rpartition('/')[2])}",
         params=decided,
         tags={
             "verb": "evaluate",

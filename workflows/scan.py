@@ -120,14 +120,25 @@ def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) ->
     notes = {} if begun is None else begun.notes
     if notes.get("run_id"):
         return tracking.resume(notes["run_id"], patience=settings.tracking)
-    return tracking.start(
+    run = tracking.start(
         tracking.experiment_of(model.name),
         f"scan {storage.safe_name(settings.archive.rstrip('/').rpartition('/')[2])}",
         params=config.to_dict(settings),
-        tags={"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out},
+        tags=_tags(out, model),
         mark=notes.get("run_mark", ""),
         patience=settings.tracking,
     )
+    tracking.link_model(run, model)
+    source = storage.absolute(settings.archive)
+    counts = {"pictures": job.inputs.num_rows}
+    run.log_dataset("archive", job.inputs_sha256, source, counts, "scan")
+    return run
+
+
+def _tags(out: str, model: ModelRef) -> dict[str, str]:
+    """By what a scan's run is found: its folder, its model, and the run that trained that."""
+    found = {"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out}
+    return found | ({"model_run_id": model.run_id} if model.run_id else {})
 
 
 def _with_notes(job: ledger.Job, run: Run, model: ModelRef) -> ledger.Job:

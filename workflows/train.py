@@ -233,6 +233,7 @@ def _finish_model(
     facts = {
         "trained_on": sorted(data.trained_on(settings.share)),
         "data_digest": data.digest,
+        "crops": data.sources(),
         "run_id": run.run_id,
         "code_commit": provenance.code_commit(),
         "versions": provenance.versions(),

@@ -1,11 +1,12 @@
 """Runs and models, recorded: the only package that knows MLflow.
 
-`store` is where the records are, `runs` writes them (`opening` makes or finds a run), `registry`
-registers models (`packaging` makes them MLflow's, `serving` is what that loads), `lookup` finds
-them, `standings` tells what they have come to; `outbox` holds what MLflow does not take yet.
-Importing the package imports no MLflow.
+`store` is where the records are, `runs` writes them (`opening` makes or finds a run, `usage`
+watches its machine), `registry` registers models (`packaging` makes them MLflow's, `serving` is
+what that loads), `lookup` finds them, `links` leads to them and `standings` tells what they have
+come to; `outbox` holds what MLflow does not take yet. Importing the package imports no MLflow.
 """
 
+from workflows.tracking.links import link_model
 from workflows.tracking.lookup import ModelRef, resolve
 from workflows.tracking.opening import new_mark
 from workflows.tracking.registry import (
@@ -43,6 +44,7 @@ __all__ = [
     "database_file",
     "experiment_of",
     "judgements",
+    "link_model",
     "new_mark",
     "promote",
     "read_json",

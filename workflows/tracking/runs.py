@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from nnst import storage
 from nnst.errors import TooManyBad
-from workflows.tracking import store
+from workflows.tracking import store, usage
 from workflows.tracking.opening import Finder, Maker, new_mark
 from workflows.tracking.outbox import Outbox
 from workflows.tracking.settings import TrackingSettings
@@ -50,6 +50,8 @@ def start(
     While MLflow is away the work can begin: the run is made when it answers. Raises InputError
     where it can never answer.
     """
+    if patience.system:
+        usage.check()
     uri = store.tracking_uri()
     store.mlflow()
     opener = Maker(uri, experiment, name, mark or new_mark(), bool(mark), parent)
@@ -93,6 +95,7 @@ class Run:
         self._metrics_sent = False  # whether a call that takes them waits
         self._alone_with_metrics = threading.Lock()
         self._open = True
+        self._usage: Any = None  # MLflow's monitor of this machine, if it is wanted
         self._outbox = Outbox(f"MLflow at {store.shown(uri)}", store.is_refusal)
 
     def open(self) -> None:
@@ -132,6 +135,8 @@ class Run:
         self.run_id, self.experiment_id = record.info.run_id, record.info.experiment_id
         self.artifact_uri = record.info.artifact_uri
         self._client, self._trouble = client, None
+        if self.patience.system and self._usage is None:
+            self._usage = usage.watch(self.run_id, self.uri)
 
     def send(self, what: str, call: Callable[[Any], object]) -> None:
         """Have the call made, with the client, once the run is there."""
@@ -257,6 +262,8 @@ class Run:
         if not self._open:
             return
         self._open = False
+        if self._usage is not None:
+            self._usage.finish()
         self.send("status", lambda client: client.set_terminated(self.run_id, status))
         self._outbox.drain(KILLED_PATIENCE_S if status == "KILLED" else self.patience.finish)
 
