@@ -450,3 +450,53 @@ def send(script_cluster: ScriptCluster, workplace: Path) -> Callable[..., Ran]:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """Two versions of the model `rival`, and the scans of the same pictures by each of them."""
+
+    runs: tuple[str, str]  # that registered the versions
+    scans: tuple[Path, Path]
+    documents: tuple[Any, Any]  # what the scans printed
+
+
+@pytest.fixture(scope="session")
+def rivals(
+    nnst: Callable[..., Ran],
+    workplace: Path,
+    scenes: Scenes,
+    mark_model: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Rivals:
+    """`rival/1` sees few of the marks, `rival/2`, which challenges it, sees them all."""
+    folder = tmp_path_factory.mktemp("rivals")
+    runs, scans, documents = [], [], []
+    for version, doubt in (("1", 7.0), ("2", 0.0)):
+        runs.append(_register_rival(mark_model, f"{folder}/model-{version}/", doubt, workplace))
+        out = folder / f"scan-{version}"
+        words = ("--model", f"rival/{version}", "--out", out, "--json")
+        done = nnst("scan", scenes.folder, *words, "--set", "shard_images=5")
+        assert done.code == 0, done.err
+        scans.append(out)
+        documents.append(done.document)
+    return Rivals((runs[0], runs[1]), (scans[0], scans[1]), (documents[0], documents[1]))
+
+
+def _register_rival(source: str, folder: str, doubt: float, workplace: Path) -> str:
+    """The run that registered the model with its log-odds lowered by so much."""
+    from nnst import models
+    from workflows import tracking
+
+    model = models.load(source)
+    weights = dict(model.network.state_dict())
+    (name,) = (each for each in weights if each.endswith("score.bias"))
+    weights[name] = weights[name].clone()
+    weights[name][1] -= doubt
+    digest = models.save(folder, model.spec, weights)
+    with contextlib.chdir(workplace):
+        with tracking.start("rival", "train by hand", params={}, tags={"verb": "train"}) as run:
+            version = tracking.register("rival", run, folder, model.spec, digest)
+            run.log_tags({"model_version": str(version)})
+        assert run.problems == []
+    return run.run_id

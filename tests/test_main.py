@@ -48,6 +48,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "convert": "--boxes-upright --pictures --to",
     "label": "--model --out --port",
     "review": "--against --port --reviewer --to",
+    "compare": "--out --thumbnails",
+    "promote": "--force",
     "pretrain": "--background --leave-out --out",
     "tune": "--at-once --background --base --epochs --model --name --seed --space --trials"
     " --workers",
@@ -69,6 +71,8 @@ ARGUMENTS = {
     "convert": ("source", "out"),
     "label": ("pictures",),
     "review": ("scan", "out"),
+    "compare": ("a", "b"),
+    "promote": ("name", "version"),
     "pretrain": ("marks",),
     "tune": ("crops...",),
     "ui": (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -18,11 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.data import get_source
 
-from nnst import models
+import nnst
+from nnst import images, models
+from nnst.detector import DetectorSettings, load_detector
 from nnst.errors import InputError, TooManyBad
 from nnst.records import ModelSpec
 from workflows import provenance, tracking
@@ -31,6 +35,7 @@ from workflows.tracking.opening import Maker
 from workflows.tracking.outbox import Outbox
 
 ROOT = Path(__file__).resolve().parents[1]
+WEIGHTS, EXAMPLE = "weights.safetensors", "model/input_example.json"
 SPEC = ModelSpec("mlp", ("background", "pare"), window_hw=(8, 12), stride=4, widths=(4,))
 
 
@@ -140,6 +145,10 @@ def eventually(true: Callable[[], object]) -> None:
             return
         time.sleep(0.02)
     raise AssertionError("it never came to hold")
+
+
+def client_of(run: tracking.Run) -> MlflowClient:
+    return MlflowClient(run.uri)
 
 
 def history(run: tracking.Run, key: str) -> list[tuple[int, float]]:
@@ -284,6 +293,50 @@ def test_a_run_keeps_what_it_is_told(here: Path, tmp_path: Path) -> None:
     assert json.loads(data.dataset.profile) == {"positive": 40}
     assert get_source(data.dataset).to_dict() == {"uri": str(here / "work" / "crops")}
     assert run.run_id in run.url
+
+
+def test_a_run_says_with_what_it_was_made(here: Path) -> None:
+    with tracking.start("pare", "train", params={}) as run:
+        pass
+    tags = recorded(run).data.tags
+    made_with = {name: tags[f"version.{name}"] for name in ("torch", "mlflow", "ray", "python")}
+    assert made_with["mlflow"] == mlflow.__version__
+    assert made_with == {name: provenance.environment()[name] for name in made_with}
+    assert all(made_with.values())
+
+
+def test_the_page_of_a_run_leads_to_the_model_and_to_the_run_that_trained_it(
+    here: Path, stop: list[str]
+) -> None:
+    model = tracking.resolve("stop/2")
+    with tracking.start("stop", "scan", params={}) as run:
+        tracking.link_model(run, model)
+    note, trained = recorded(run).data.tags["mlflow.note.content"], MlflowClient(run.uri)
+    experiment = trained.get_run(model.run_id).info.experiment_id
+    assert "[stop/2](#/models/stop/versions/2)" in note
+    assert f"(#/experiments/{experiment}/runs/{model.run_id})" in note
+
+
+def test_what_a_run_uses_is_recorded_where_that_is_wanted(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("psutil")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
+    wanted = {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"}
+    with tracking.start("pare", "train", params={}, patience=TrackingSettings(system=True)) as run:
+        eventually(lambda: wanted <= recorded(run).data.metrics.keys())
+    assert run.problems == []
+    with tracking.start("pare", "train", params={}) as plain:
+        plain.log_metrics({"loss": 1.0})
+    assert recorded(plain).data.metrics == {"loss": 1.0}
+
+
+def test_without_the_package_that_measures_use_that_is_refused_at_the_start(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)  # as if it were not installed
+    with pytest.raises(InputError, match="pip install psutil"):
+        tracking.start("pare", "train", params={}, patience=TrackingSettings(system=True))
 
 
 def test_settings_beyond_mlflows_limits_are_split_and_cut(here: Path) -> None:
@@ -569,7 +622,9 @@ def test_a_name_without_champion_is_its_newest_version(here: Path, tmp_path: Pat
     newest = tracking.resolve("many")
     assert (newest.version, newest.digest) == ("10", digest)
     assert (newest.run_id, str(newest)) == (run.run_id, "many/10")
-    assert sorted(os.listdir(newest.folder)) == ["MLmodel", "model.json", "weights.safetensors"]
+    beside = ["MLmodel", "input_example.json", "picture_model.py"]  # MLflow's own way to load it
+    assert sorted(os.listdir(newest.folder)) == [*beside[:2], "model.json", beside[2], WEIGHTS]
+    assert client_of(run).get_model_version_by_alias("many", "challenger").version == 10
 
 
 def test_a_model_is_found_by_version_and_alias(here: Path, stop: list[str]) -> None:
@@ -663,8 +718,66 @@ def test_a_model_on_a_server_comes_here_once_and_shows_its_signature(
     page = f"{remote.uri}/model-versions/get-artifact?path=MLmodel&name=far&version=1"
     with urllib.request.urlopen(page, timeout=30) as answer:
         text = answer.read().decode()
-    assert '"shape": [-1, -1, 3]' in text.replace("\n   ", "")
-    assert all(f'"name": "{name}"' in text for name in ("image", "boxes", "scores", "labels"))
+    names = ("image", "status", "boxes", "scores", "labels", "threshold")
+    assert all(f'"name": "{name}"' in text for name in names)
+    assert '"type": "binary"' in text
+
+
+LOADED = """
+import json, sys
+import mlflow, pandas
+
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+example = model.input_example
+found = [model.predict(example, params={"threshold": least}) for least in (0.0, 0.9999)]
+seen = model.predict(pandas.DataFrame({"image": [b"no picture", *example["image"]]}))
+try:
+    model.predict(pandas.DataFrame({"image": ["text"]}))
+except Exception as error:
+    print(json.dumps({
+        "rows": [each.to_dict("records")[0] for each in found],
+        "statuses": seen["status"].tolist(),
+        "refused": str(error),
+    }))
+"""
+
+
+def loaded(uri: str, model: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What a fresh process makes of a model, by MLflow's own door."""
+    environment = os.environ | {"PYTHONPATH": str(Path(nnst.__file__).parents[1])}
+    environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    command = [sys.executable, "-W", "ignore", "-c", LOADED, uri, model]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def test_mlflow_itself_loads_a_model_and_finds_with_it(remote: Server, tmp_path: Path) -> None:
+    """From code, not from a pickle; the detections are those of nnst's own detector."""
+    run, digest = register(tmp_path, "pyfunc", 1)
+    done = loaded(remote.uri, "models:/pyfunc@challenger", tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["statuses"] == ["not_an_image", "ok"]
+    assert "image holds str, not the bytes of picture files" in told["refused"]
+    every, few = told["rows"]
+    ours = tracking.resolve("pyfunc")
+    detector = load_detector(ours.folder, digest, DetectorSettings())
+    example = json.loads(Path(client_of(run).download_artifacts(run.run_id, EXAMPLE)).read_text())
+    (data,) = (base64.b64decode(row[0]) for row in example["data"])
+    expected = detector.detect_stored(images.decode(data))
+    assert len(expected) == len(every["boxes"]) > len(few["boxes"])
+    assert every["scores"] == pytest.approx(expected.scores.tolist())
+    assert set(every["labels"]) == {"pare"}
+
+
+def test_mlflow_does_not_load_a_model_whose_weights_were_exchanged(
+    here: Path, tmp_path: Path
+) -> None:
+    run, _ = register(tmp_path, "exchanged", 1)
+    model_folder(Path(tracking.resolve("exchanged").folder), 2)
+    done = loaded(run.uri, "models:/exchanged/1", tmp_path)
+    assert done.returncode != 0
+    assert "is not the one that was asked for" in done.stderr
 
 
 # Provenance

@@ -74,8 +74,10 @@ def test_plots_and_model_are_artifacts_of_the_run(trained: Any, client: MlflowCl
     names = {file.path for folder in ("plots", "model")
              for file in client.list_artifacts(run_id, folder)}  # fmt: skip
     plots = {f"plots/{name}.png" for name in
-             ("curves", "kernels", "mistakes", "precision_recall")}  # fmt: skip
-    assert names == plots | {"model/MLmodel", "model/model.json", "model/weights.safetensors"}
+             ("calibration", "curves", "feature_maps", "kernels", "mistakes", "precision_recall",
+              "samples", "scores")}  # fmt: skip
+    files = ("MLmodel", "input_example.json", "model.json", "picture_model.py")
+    assert names == plots | {f"model/{name}" for name in (*files, "weights.safetensors")}
     for name in plots:
         data = Path(client.download_artifacts(run_id, name)).read_bytes()
         assert images.decode(data).pixels.std() > 1, name  # something is drawn
@@ -292,7 +294,16 @@ def test_a_cascade_is_one_run_and_one_version(
     (version,) = client.search_model_versions("name='whole'")
     assert version.tags["architecture"] == "cascade"
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id, "plots")}
-    names = ("curves_scout", "curves_judge", "kernels", "mistakes", "precision_recall")
+    of_all = [
+        "calibration",
+        "feature_maps",
+        "kernels",
+        "mistakes",
+        "precision_recall",
+        "samples",
+        "scores",
+    ]
+    names = ("curves_scout", "curves_judge", *of_all)
     assert artifacts == {f"plots/{name}.png" for name in names}
     assert list((workplace / "mlruns" / "training").glob("whole-*")) == []
 

@@ -185,6 +185,22 @@ COMMANDS: Mapping[str, Command] = {
         positional=("scan", "out"),
         flags=("to", "against", "reviewer", "port"),
     ),
+    "compare": Command(
+        summary="Show what one of two scans, runs or model versions finds and the other does not.",
+        reads="two scans of the same pictures, by folder, by run or by the version that made them",
+        writes="a page and its figures as JSON, into --out and into both scans' MLflow runs",
+        example="nnst compare pare/1 pare/2",
+        positional=("a", "b"),
+        flags=("out", "thumbnails"),
+    ),
+    "promote": Command(
+        summary="Make a version the champion of its name, if it is better than the one there is.",
+        reads="evaluations of both on the same truth, as nnst evaluate recorded them",
+        writes="the alias champion, which NAME stands for from then on",
+        example="nnst promote pare 2",
+        positional=("name", "version"),
+        flags=("force",),
+    ),
     "pretrain": Command(
         summary="Teach a judge drawn word marks, for all judges to begin with what it saw.",
         reads="a folder of word marks as SVG, and photographs without them",

@@ -225,7 +225,10 @@ def _job(settings: CropConfig, plan: _Plan, window_hw: tuple[int, int]) -> ledge
         },
         versions=provenance.versions(),
         source=plan.source,
-        notes={"skipped": dict(plan.skipped or {}), "truth": [*settings.truth]},
+        notes={
+            "skipped": dict(plan.skipped or {}),
+            "truth": [storage.absolute(path) for path in settings.truth],
+        },
     )
 
 

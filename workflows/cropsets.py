@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnst import config, crops, storage
 from nnst.errors import InputError, PlanChanged
@@ -50,6 +50,19 @@ class TrainingData:
         """Of all that is trained and validated on."""
         prints = [book.fingerprint for book in (*self.sets, *self.background)]
         return storage.sha256("".join(prints).encode())
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Each crop set by its place, and the truth that it was cut from, if it was from any."""
+        return [
+            {
+                "out": book.out,
+                "fingerprint": book.fingerprint,
+                "kind": book.plan["identity"]["settings"]["kind"],
+                "truth": [storage.absolute(path) for path in book.notes.get("truth", ())],
+                "truth_sha256": book.plan["identity"]["settings"]["truth_sha256"],
+            }
+            for book in (*self.sets, *self.background)
+        ]
 
     def trained_on(self, share: float) -> frozenset[str]:
         """The content hashes of the annotated pictures that are learnt from."""

@@ -6,17 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from nnst import ledger, storage
+from nnst import config, ledger, storage
 from nnst.config import setting
 from nnst.errors import InputError
-from workflows import learning_curve, pairing, summary
+from workflows import judgement, learning_curve, pairing, summary
 from workflows.commands import Options, Outcome
+from workflows.judgement import Figures, Recorded
 from workflows.pairing import Judged, Truth
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation, EvaluationSettings, JudgedPicture, PrecisionTarget
-
-_PATIENCE_S = 30.0  # for MLflow: a person waits, and can ask again
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +76,16 @@ def run(settings: EvaluateConfig, options: Options) -> Outcome:
     if task is not None:
         shares = sorted(set(settings.learning_curve_shares))
         points = learning_curve.points(task, shares, _chosen(settings))
-    document, whole, held_out = _judge(book, judged, settings)
+    document, figures = _judge(book, judged, settings)
     document |= {
         "truth": storage.absolute(settings.truth),
         "scan": book.out,
         "learning_curve": points,
     }
     storage.put(path, storage.to_json(document))
-    problems = _log(book, whole, held_out, document)
+    problems = judgement.log(book, judged, figures, document, _recorded(settings, truth))
     document |= {"evaluation": path, "problems": problems}
-    return Outcome(document, _describe(whole, held_out, document))
+    return Outcome(document, _describe(figures.whole, figures.held_out, document))
 
 
 def _check_labels(book: ledger.Ledger, truth: Truth, settings: EvaluateConfig) -> None:
@@ -111,7 +110,7 @@ def _dry_run(settings: EvaluateConfig, judged: Judged, path: str) -> Outcome:
 
 def _judge(
     book: ledger.Ledger, judged: Judged, settings: EvaluateConfig
-) -> tuple[dict[str, Any], Evaluation, Evaluation | None]:
+) -> tuple[dict[str, Any], Figures]:
     """The figures as JSON, of all pictures, and of those that the model was not trained on."""
     model = book.plan["identity"]["model"]
     threshold, threshold_from = float(model["threshold"]), "model"
@@ -119,14 +118,26 @@ def _judge(
     if target is not None:
         threshold, threshold_from = target.threshold, f"target precision {target.target:g}"
     whole = _evaluate(book, judged.pictures, threshold, settings)
-    held_out = _held_out(book, judged, threshold, settings)
+    trained = pairing.trained_on(pairing.model_of(book))
+    held_out = _held_out(book, judged, trained, threshold, settings)
     document = whole.to_dict() | {
         "threshold_from": threshold_from,
         "target_precision": target.to_dict() if target else None,
         "not_scanned": judged.not_scanned,
         "held_out": held_out.to_dict() if held_out else None,
     }
-    return document, whole, held_out
+    counted = settings.unlisted == "negative"
+    return document, Figures(whole, held_out, *judged.unseen_digest(trained, counted))
+
+
+def _recorded(settings: EvaluateConfig, truth: Truth) -> Recorded:
+    """What decided the figures, as the run of the evaluation has it."""
+    chosen = config.to_dict(settings)
+    del chosen["learning_curve"], chosen["learning_curve_shares"]
+    places = {name: storage.absolute(chosen[name]) for name in ("scan", "truth")}
+    boxes = sum(len(item) for item in truth.annotations)
+    counts = {"pictures": len(truth.annotations), "boxes": boxes}
+    return Recorded(chosen | places, truth.sha256, counts)
 
 
 def _target(
@@ -168,37 +179,18 @@ def _evaluate(
 
 
 def _held_out(
-    book: ledger.Ledger, judged: Judged, threshold: float, settings: EvaluateConfig
+    book: ledger.Ledger,
+    judged: Judged,
+    trained: set[str],
+    threshold: float,
+    settings: EvaluateConfig,
 ) -> Evaluation | None:
     """The same figures on the pictures that the model was not trained on, if it was on some."""
-    trained = pairing.trained_on(pairing.model_of(book))
     unseen = judged.unseen(trained)
     known = [picture for picture in unseen if picture.truth is not None]
     if not trained or len(unseen) == len(judged.pictures) or not known:
         return None
     return _evaluate(book, unseen, threshold, settings)
-
-
-def _log(
-    book: ledger.Ledger,
-    whole: Evaluation,
-    held_out: Evaluation | None,
-    document: Mapping[str, Any],
-) -> list[str]:
-    """Put the figures into the scan's run; what cannot be is told, and no reason to fail."""
-    from workflows import plots, tracking
-
-    try:
-        notes, patience = book.notes, tracking.TrackingSettings(finish=_PATIENCE_S)
-        with tracking.resume(notes["run_id"], notes.get("run_mark", ""), patience) as run:
-            run.log_metrics(summary.metrics(whole))
-            run.log_metrics(summary.metrics(held_out, "held_out_") if held_out else {})
-            run.log_bytes("evaluation.json", storage.to_json(document))
-            if points := document["learning_curve"]:
-                run.log_bytes("plots/learning_curve.png", plots.learning_curve(points))
-        return run.problems
-    except InputError as error:
-        return [str(error)]
 
 
 def _describe(whole: Evaluation, held_out: Evaluation | None, document: Mapping[str, Any]) -> str:

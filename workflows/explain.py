@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from nnst import boxes as boxes_
 from nnst import images, ledger, records, storage
 from nnst.config import setting
 from nnst.errors import InputError
-from workflows import pairing, provenance, scanned
+from workflows import chain, scanned
 from workflows.commands import Options, Outcome
 
 if TYPE_CHECKING:
@@ -52,10 +52,10 @@ def run(settings: ExplainConfig, options: Options) -> Outcome:
     if options.dry_run:
         document = {"image": row["image"], "page": index}
         return Outcome(document, f"would explain {row['image']} in {index}")
-    document = _chain(book, row)
+    document = chain.of(book, row)
     shown = None
     if row["status"] == records.OK:
-        shown, found = _explained(book, row, settings)
+        shown, found = _explained(book, row, settings, document["problems"])
         document |= found
     explanation.write(folder, document, shown)
     document |= {"page": index}
@@ -81,59 +81,8 @@ def _row(book: ledger.Ledger, name: str) -> dict[str, Any]:
     return row
 
 
-def _chain(book: ledger.Ledger, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Where the picture came from, what the scan wrote of it, and what it was scanned with."""
-    inputs = book.inputs()
-    place = inputs.filter(pc.equal(inputs["image"], row["image"])).to_pylist()[0]
-    every = book.read("detections")
-    mine = every.filter(pc.equal(every["image"], row["image"])).to_pylist()
-    model, notes = book.plan["identity"]["model"], book.notes
-    return {
-        "image": row["image"],
-        "image_id": row["image_id"],
-        "source": {
-            "archive": book.source,
-            "container": place["container"],
-            "offset": place["offset"],
-            "bytes": place["bytes"],
-        },
-        "status": row["status"],
-        "reason": records.REASONS.get(row["status"], ""),
-        "width": row["width"],
-        "height": row["height"],
-        "detections": [
-            {
-                "box": [round(found[side], 2) for side in ("x0", "y0", "x1", "y1")],
-                "score": round(found["score"], 4),
-                "label": found["label"],
-            }
-            for found in sorted(mine, key=lambda found: -found["score"])
-        ],
-        "model": {
-            "name": pairing.model_of(book),
-            "digest": model["digest"],
-            "threshold": model["threshold"],
-            "run_id": notes.get("model_run_id") or "",
-        },
-        "scan": {
-            "out": book.out,
-            "run_id": notes.get("run_id") or "",
-            "fingerprint": book.fingerprint,
-            "settings": dict(book.plan["identity"]["settings"]),
-            "versions": dict(book.plan["identity"]["versions"]),
-            "code_commit": notes.get("code_commit"),
-        },
-        "explained_with": {
-            "versions": provenance.versions(),
-            "code_commit": provenance.code_commit(),
-        },
-        "explanation": None,
-        "problems": [],
-    }
-
-
 def _explained(
-    book: ledger.Ledger, row: Mapping[str, Any], settings: ExplainConfig
+    book: ledger.Ledger, row: Mapping[str, Any], settings: ExplainConfig, known: Sequence[str]
 ) -> tuple[Shown, dict[str, Any]]:
     """What there is to show, and what the document has of it: boxes in stored pixels."""
     from nnst.detector import explaining
@@ -154,7 +103,7 @@ def _explained(
     document = {
         "model": model,
         "explanation": told | {"threshold": threshold, "boxes": "stored pixels"},
-        "problems": _apart(best, again),
+        "problems": [*known, *_apart(best, again)],
     }
     return explanation.Shown(upright, why, labels), document
 
@@ -173,31 +122,14 @@ def _stored(boxes: Boxes, picture: Picture) -> Boxes:
 
 
 def _describe(document: Mapping[str, Any]) -> str:
-    source, model, scan = document["source"], document["model"], document["scan"]
-    container = f" of {source['container']}" if source["container"] else ""
-    place = f", at {source['offset']:,}{container}" if source["offset"] >= 0 else ""
-    versions = ", ".join(f"{name} {version}" for name, version in scan["versions"].items())
-    facts = {
-        "picture": f"{document['image']}, {_size(document)}",
-        "from": f"{source['archive']}{place}",
-        "sha256": document["image_id"] or "not read",
-        "model": f"{model['name']}, sha256 {model['digest'][:12]}, run {model['run_id'] or '-'}",
-        "scan": f"{scan['out']}, run {scan['run_id'] or '-'}",
-        "made by": f"{versions}; fingerprint {scan['fingerprint'][:12]}",
-    }
     return "\n".join(
         [
             *_verdict(document),
-            *(f"{name + ':':<9} {text}" for name, text in facts.items()),
+            *(f"{name + ':':<9} {text}" for name, text in chain.lines(document)),
             *(f"note: {problem}" for problem in document["problems"]),
             f"page:     {document['page']}",
         ]
     )
-
-
-def _size(document: Mapping[str, Any]) -> str:
-    size = f"{document['width']} x {document['height']}" if document["width"] else "size not known"
-    return f"{size}, {document['status'].replace('_', ' ')}"
 
 
 def _verdict(document: Mapping[str, Any]) -> list[str]:

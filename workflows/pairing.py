@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from nnst import formats, images, records
+from nnst import formats, images, records, storage
 from nnst.errors import ImageError, InputError
 from nnst.ledger import Ledger
 from nnst.records import Annotation
@@ -39,6 +39,19 @@ class Judged:
         """The pictures whose content is not among what was trained on."""
         pairs = zip(self.pictures, self.image_ids, strict=True)
         return tuple(picture for picture, image_id in pairs if image_id not in trained_on)
+
+    def unseen_digest(self, trained_on: set[str], unlisted_count: bool) -> tuple[str, bool]:
+        """Which pictures count that were not trained on, as one digest; and whether all are such.
+
+        Two models with the same digest here can be compared on these pictures.
+        """
+        counted = [
+            image_id or picture.image
+            for picture, image_id in zip(self.pictures, self.image_ids, strict=True)
+            if picture.truth is not None or unlisted_count
+        ]
+        unseen = sorted(known for known in counted if known not in trained_on)
+        return storage.sha256("\n".join(unseen).encode()), len(unseen) == len(counted)
 
 
 def read_truth(path: str, boxes_upright: bool = False) -> Truth:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnst import images
+from nnst.boxes import Boxes
 from nnst.records import BACKGROUND
 
 if TYPE_CHECKING:
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
 MOST_KERNELS = 32
 MOST_MISTAKES = 40
+MOST_LAYERS = 6
+SAMPLE_SIDE = 480  # pixels, of a picture among others
+SCORE_BINS, CALIBRATION_BINS = 40, 10
+FEWEST_IN_BIN = 3  # detections, of which a share says something
 
 # matplotlib costs half a second to import: functions import it. `Figure` by itself needs no
 # display and keeps no global state, as pyplot would.
@@ -43,8 +50,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> bytes:
     return _png(figure)
 
 
-def precision_recall(found: Evaluation) -> bytes:
-    """The precision-recall curve of each label on the validation pictures."""
+def precision_recall(found: Evaluation, pictures: str = "Validation pictures") -> bytes:
+    """The precision-recall curve of each label on the pictures so called."""
     figure = _figure(4.4, 4)
     axes = figure.subplots()
     for item in found.labels:
@@ -54,9 +61,51 @@ def precision_recall(found: Evaluation) -> bytes:
         if len(item.curve.recall):
             axes.step(recall, precision, where="pre", label=label)
     axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-    axes.set_title("Validation pictures, IoU 0.5")
+    axes.set_title(f"{pictures}, IoU 0.5")
     if axes.lines:
         axes.legend(loc="lower left")
+    return _png(figure)
+
+
+def scores(
+    found: NDArray[np.float32], is_true: NDArray[np.bool_], threshold: float = math.nan
+) -> bytes:
+    """How often each score is given to what is a logo, and to what is none; few of many show too.
+
+    `found` (N,) are scores from 0 to 1 and `is_true` (N,) the truth.
+    """
+    figure = _figure(5.2, 3.6)
+    axes = figure.subplots()
+    edges = np.linspace(0, 1, SCORE_BINS + 1)
+    for wanted, label, colour in ((~is_true, "no logo", "C3"), (is_true, "logo", "C0")):
+        name = f"{label}: {int(wanted.sum()):,}"
+        axes.hist(found[wanted], bins=edges.tolist(), color=colour, alpha=0.6, label=name)
+    if not math.isnan(threshold):
+        axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label="threshold")
+    axes.set(xlim=(0, 1), xlabel="score", ylabel="detections", title="Scores, IoU 0.5")
+    axes.set_yscale("symlog", linthresh=1)
+    axes.legend()
+    return _png(figure)
+
+
+def calibration(found: NDArray[np.float32], is_true: NDArray[np.bool_]) -> bytes:
+    """The share of detections that are a logo against their score: the diagonal is perfect.
+
+    A point has at least FEWEST_IN_BIN detections, and an area that grows with their number.
+    """
+    figure = _figure(4.4, 4)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    place = np.minimum((found * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    members = [place == number for number in range(CALIBRATION_BINS)]
+    members = [mine for mine in members if mine.sum() >= FEWEST_IN_BIN]
+    if members:
+        given = [float(found[mine].mean()) for mine in members]
+        share = [float(is_true[mine].mean()) for mine in members]
+        axes.scatter(given, share, s=[12 + 8 * math.sqrt(mine.sum()) for mine in members])
+        axes.plot(given, share, linewidth=1)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), xlabel="mean score", ylabel="share that is a logo")
+    axes.set_title(f"Calibration of {len(found):,} detections")
     return _png(figure)
 
 
@@ -107,6 +156,74 @@ def mistakes(
     return _sheet(
         pictures, titles, "Validation crops with the least probability of their own class"
     )
+
+
+def feature_maps(pixels: NDArray[np.uint8], maps: Sequence[NDArray[np.float32]]) -> bytes:
+    """What each convolution makes of a crop: a row a layer, of some of its channels."""
+    columns, layers = 8, maps[:MOST_LAYERS]
+    figure = _figure(columns * 1.25, (len(layers) + 1) * 1.1 + 0.4)
+    axes = figure.subplots(len(layers) + 1, columns, squeeze=False)
+    for axis in axes.ravel():
+        axis.axis("off")
+    axes[0, 0].imshow(pixels, interpolation="nearest")
+    axes[0, 0].set_title("the crop", fontsize=7)
+    for number, (row, channels) in enumerate(zip(axes[1:], layers, strict=True), 1):
+        loudest = np.argsort(-channels.std(axis=(1, 2)), kind="stable")[:columns]
+        for axis, channel in zip(row, loudest, strict=False):
+            axis.imshow(channels[channel], cmap="gray", interpolation="nearest")
+            axis.set_title(f"layer {number}, channel {channel}", fontsize=6)
+    figure.suptitle("What the convolutions make of a crop", fontsize=10)
+    return _png(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture, upright, with what was found in it and what is there."""
+
+    image: str
+    pixels: NDArray[np.uint8]  # (H, W, 3)
+    boxes: Boxes  # (N, 4) found
+    scores: NDArray[np.float32]  # (N,)
+    truth: Boxes  # (M, 4)
+
+
+def samples(shown: Sequence[Sample]) -> bytes:
+    """Pictures with what was found (yellow) and what a person marked (white, dashed)."""
+    columns = 4
+    rows = max(1, math.ceil(len(shown) / columns))
+    figure = _figure(columns * 2.5, rows * 2.1 + 0.4)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.axis("off")
+    for axis, sample in zip(axes, shown, strict=False):
+        height, width = sample.pixels.shape[:2]
+        shrink = min(1.0, SAMPLE_SIDE / max(height, width))
+        hw = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+        axis.imshow(images.resize(sample.pixels, hw), extent=(0, width, height, 0))
+        _draw_boxes(axis, sample.truth, "white", "--")
+        _draw_boxes(axis, sample.boxes, "#ffe03d", "-")
+        for box, score in zip(sample.boxes, sample.scores, strict=True):
+            axis.text(box[0], box[1], f"{score:.2f}", fontsize=6, color="#ffe03d", va="bottom")
+        axis.set_title(_tail(sample.image), fontsize=6)
+    figure.suptitle("Held-out pictures: found (yellow), marked (dashed)", fontsize=10)
+    return _png(figure)
+
+
+def _draw_boxes(axis: Any, boxes: Boxes, colour: str, line: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    for x0, y0, x1, y1 in boxes.tolist():
+        axis.add_patch(
+            Rectangle(
+                (x0, y0), x1 - x0, y1 - y0, fill=False, color=colour, linestyle=line, linewidth=1
+            )
+        )
+
+
+def _tail(image: str) -> str:
+    """The end of a name, which tells pictures of one folder apart; nothing of it is markup."""
+    text = image if len(image) <= 34 else f"…{image[-33:]}"
+    return text.replace("$", r"\$")
 
 
 def _sheet(pictures: Sequence[NDArray[Any]], titles: Sequence[str], title: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,12 @@ def versions() -> dict[str, str]:
     return {"nnst": nnst.__version__} | {
         name: _version(candidates) for name, candidates in _PACKAGES.items()
     }
+
+
+def environment() -> dict[str, str]:
+    """The same, with Python and what spreads and records the work: what a person may ask for."""
+    further = {name: _version((name,)) for name in ("ray", "mlflow", "safetensors", "simplejpeg")}
+    return versions() | further | {"python": platform.python_version()}
 
 
 def _version(candidates: tuple[str, ...]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnst import archive, config, ledger, records, storage
 from nnst.config import group, setting
-from workflows import earlier, fanout, provenance
+from workflows import drifting, earlier, fanout, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
 from workflows.scoring import ScanTask, scan_shard
@@ -74,6 +74,7 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
         if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
             run.log_metrics(_metrics(book))
+            drifting.note(book, run, model)
     return _outcome(book, settings, run, cost)
 
 
@@ -126,14 +127,25 @@ def _run_of(out: str, job: ledger.Job, settings: ScanConfig, model: ModelRef) ->
     notes = {} if begun is None else begun.notes
     if notes.get("run_id"):
         return tracking.resume(notes["run_id"], patience=settings.tracking)
-    return tracking.start(
-        model.name.rstrip("/").rpartition("/")[2],  # of a plain folder, its last part
+    run = tracking.start(
+        tracking.experiment_of(model.name),
         f"scan {storage.safe_name(settings.archive.rstrip('/').rpartition('/')[2])}",
         params=config.to_dict(settings),
-        tags={"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out},
+        tags=_tags(out, model),
         mark=notes.get("run_mark", ""),
         patience=settings.tracking,
     )
+    tracking.link_model(run, model)
+    source = storage.absolute(settings.archive)
+    counts = {"pictures": job.inputs.num_rows}
+    run.log_dataset("archive", job.inputs_sha256, source, counts, "scan")
+    return run
+
+
+def _tags(out: str, model: ModelRef) -> dict[str, str]:
+    """By what a scan's run is found: its folder, its model, and the run that trained that."""
+    found = {"verb": "scan", "model": str(model), "model_digest": model.digest, "out": out}
+    return found | ({"model_run_id": model.run_id} if model.run_id else {})
 
 
 def _with_notes(job: ledger.Job, run: Run, model: ModelRef) -> ledger.Job:
@@ -220,6 +232,7 @@ def _outcome(
         "smallest_width": round(cost[0], 1),
         "scored_per_pixel": round(cost[1], 3),
         "run_id": run.run_id,
+        "drift": drifting.told(book),
         "problems": run.problems,
     }
     return Outcome(document, _describe(document, run), fanout.too_many_bad(totals, settings.fanout))
@@ -241,6 +254,7 @@ def _describe(document: Mapping[str, Any], run: Run) -> str:
             else []
         ),
         _cost_text(document["smallest_width"], document["scored_per_pixel"]),
+        *(f"drift: {line}" for line in document["drift"]),
         *(f"note: {problem}" for problem in document["problems"]),
         f"scan: {document['out']}",
         f"run:  {run.url}",

@@ -31,6 +31,11 @@ def metrics(found: Evaluation, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in values.items()}
 
 
+def interval_metrics(name: str, estimate: Estimate) -> dict[str, float]:
+    """The ends of a figure's interval, by its name; nan where they are not known."""
+    return {f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+
+
 def _label_metrics(item: LabelEvaluation) -> dict[str, float]:
     estimates = {
         name: getattr(item, name).value

@@ -9,18 +9,18 @@ from nnst import config, storage
 from nnst.config import group, setting
 from nnst.records import ModelSpec
 from nnst.training.settings import TrainingSettings
-from workflows import cropsets, curriculum, judging, provenance
+from workflows import cropsets, curriculum, illustrating, judging, provenance
 from workflows.clock import Clock
 from workflows.commands import Options, Outcome
 from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
+from workflows.illustrating import Finished
 from workflows.tracking import TrackingSettings
 from workflows.trainer import Crew, TrainerSettings
 
 if TYPE_CHECKING:
     from nnst.evaluation import Evaluation
-    from nnst.models import Model
     from workflows.tracking import ModelVersion, Run
     from workflows.trainer import Row
 
@@ -103,7 +103,8 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
         learnt = curriculum.learn(_course(folder, settings, data, spec), tell)
         seconds = clock.keep()
         run.log_metrics({"training_seconds": seconds})
-        model, found = _finish_model(folder, settings, data, learnt, run)
+        finished = _finish_model(folder, settings, data, learnt, run)
+        model, found = finished.model, finished.found
         version = tracking.register(
             settings.name,
             run,
@@ -113,7 +114,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
             {"data": data.digest[:12], "architecture": settings.model} | _ap_tag(found),
         )
         run.log_tags({"model_version": str(version)})
-        _log_plots(run, model, learnt, found, settings)
+        illustrating.log(run, learnt, finished, data, settings.training)
     storage.remove(folder)  # what it held is in the run now
     done = _outcome(settings, data, version, found, [*learnt.notes, *run.problems], run)
     costs = {"training_seconds": seconds, **_costs(model.spec)}
@@ -245,15 +246,17 @@ def _teller(run: Run, settings: TrainConfig, clock: Clock) -> OnEpoch:
 
 def _finish_model(
     folder: str, settings: TrainConfig, data: TrainingData, learnt: Learnt, run: Run
-) -> tuple[Model, Evaluation | None]:
+) -> Finished:
     """The saved model with calibration and threshold, and its figures on held-out pictures."""
     from nnst import evaluation, models
-    from nnst.training.operating import fit_operating_point
+    from nnst.evaluation import drift
+    from nnst.training.operating import calibrated, fit_operating_point
 
     spec = learnt.spec
     facts = {
         "trained_on": sorted(data.trained_on(settings.share)),
         "data_digest": data.digest,
+        "crops": data.sources(),
         "run_id": run.run_id,
         "code_commit": provenance.code_commit(),
         "versions": provenance.versions(),
@@ -265,6 +268,8 @@ def _finish_model(
     )
     point = fit_operating_point(pictures, spec.labels[1:])
     spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
+    seen = [calibrated(picture, point.calibration) for picture in pictures]
+    facts |= {"validation": drift.of_pictures(seen, point.threshold).to_dict()}
     final = storage.join(folder, "model")
     models.save(final, spec, learnt.weights, facts)
     run.log_metrics({"threshold": point.threshold, **_costs(spec)})
@@ -272,7 +277,7 @@ def _finish_model(
     if any(picture.truth is not None and len(picture.truth) for picture in pictures):
         found = evaluation.evaluate(pictures, spec.labels[1:], 0.0)
         run.log_metrics(_validation_metrics(found))
-    return models.load(final), found
+    return Finished(models.load(final), found, seen)
 
 
 def _costs(spec: ModelSpec) -> dict[str, float]:
@@ -298,29 +303,6 @@ def _validation_metrics(found: Evaluation) -> dict[str, float]:
 
 def _ap_tag(found: Evaluation | None) -> dict[str, str]:
     return {"validation_map50": f"{found.map50.value:.4f}"} if found else {}
-
-
-def _log_plots(
-    run: Run, model: Model, learnt: Learnt, found: Evaluation | None, settings: TrainConfig
-) -> None:
-    from nnst.training.epochs import score_crops
-    from nnst.training.lessons import lesson_of
-    from nnst.training.stores import read_stores
-    from workflows import plots
-
-    for stage, history in learnt.histories.items():
-        name = f"curves_{stage}" if stage else "curves"
-        run.log_bytes(f"plots/{name}.png", plots.curves(history))
-    first = next(iter(learnt.weights.values())).numpy()
-    run.log_bytes("plots/kernels.png", plots.kernels(first))
-    if found is not None:
-        run.log_bytes("plots/precision_recall.png", plots.precision_recall(found))
-    held_out = read_stores(learnt.data, learnt.spec.labels).validation
-    shown = (*held_out.logos, *held_out.background)
-    if shown:
-        lesson, network = lesson_of(model, held_out, settings.training)
-        scores, classes = score_crops(network, lesson, shown)
-        run.log_bytes("plots/mistakes.png", plots.mistakes(shown, scores, classes))
 
 
 def _dry_run(settings: TrainConfig, data: TrainingData, spec: ModelSpec) -> Outcome:

@@ -33,6 +33,7 @@ from nnst.evaluation.results import (
     SizeSlice,
 )
 from nnst.evaluation.thresholds import PrecisionTarget, least_threshold
+from nnst.evaluation.verdicts import pooled
 
 __all__ = [
     "Estimate",
@@ -53,6 +54,7 @@ __all__ = [
     "least_threshold",
     "match",
     "meet",
+    "pooled",
     "precision_recall",
     "recall_at",
 ]

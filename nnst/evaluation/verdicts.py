@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst.evaluation.curves import Ranking
 from nnst.evaluation.matching import match
-from nnst.evaluation.results import EvaluationSettings, JudgedPicture
+from nnst.evaluation.results import DEFAULTS, EvaluationSettings, JudgedPicture
 from nnst.records import Annotation
 
 Floats = NDArray[np.float64]
@@ -81,6 +81,26 @@ def verdicts_of(
         truth_side=_joined(sides, np.float64),
         pictures=len(pictures),
     )
+
+
+def pooled(
+    pictures: Sequence[JudgedPicture], labels: Sequence[str]
+) -> tuple[NDArray[np.float32], Mask, int]:
+    """(N,) scores and (N,) truth of the detections of these labels at IoU 0.5, and the number of
+    truth boxes. What is ignored is in neither; a picture that the truth does not list has no box.
+    """
+    scores, is_true = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
+    positives = 0
+    for picture in pictures:
+        for label in labels:
+            mine = picture.labels == label
+            boxes, aside = truth_of(picture.truth, label, DEFAULTS)
+            matched = match(picture.boxes[mine], picture.scores[mine], boxes, aside, 0.5)
+            judged = ~matched.ignored
+            scores.append(picture.scores[mine][judged])
+            is_true.append(matched.tp[judged])
+            positives += int((~aside).sum())
+    return np.concatenate(scores), np.concatenate(is_true), positives
 
 
 def _verdicts(

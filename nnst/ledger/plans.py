@@ -17,7 +17,18 @@ from nnst.ledger.parts import PART_NAME, SCHEMAS, to_parquet
 FORMAT = 1
 _PLAN_KEYS = {"format", "fingerprint", "identity", "source", "notes"}
 # Made from the tables by later steps, or what the rows of a collection point to.
-_DERIVED = ("report", "evaluation", "explain", "look", "stored.parquet", "blobs", "tars", "journal")
+_DERIVED = (
+    "report",
+    "evaluation",
+    "explain",
+    "compare",
+    "drift.json",
+    "look",
+    "stored.parquet",
+    "blobs",
+    "tars",
+    "journal",
+)
 _ASIDE = ("attempts", "reopened.json", lease.NAME)  # never authoritative
 _KEPT = ("review",)  # what people said outlives the tables
 _DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")

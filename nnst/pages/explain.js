@@ -145,12 +145,26 @@ function evidencePanel(item) {
       `between ${scoreText(item.least)} (the brightest part) and ${scoreText(item.most)}.`));
 }
 
+function taughtText({ run_id, pictures, this_picture }) {
+  const among = this_picture ? "this one among them" : "this one is not among them";
+  return `run ${run_id || "-"}: ${counted(pictures, "annotated picture")}, ${among}`;
+}
+
+function cropsText({ out, truth, truth_sha256 }) {
+  return truth.length ? `${out}, cut from ${truth.join(", ")} (${truth_sha256.slice(0, 12)})` : out;
+}
+
 function fillProvenance() {
-  const { source, scan, model } = chain;
+  const { source, scan, model, training } = chain;
   const listed = (versions) => Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
   const offset = source.offset < 0 ? "" : `, at ${WHOLE.format(source.offset)}`;
   const found = chain.detections.slice(0, 8).map(({ score, label, box }) => `${scoreText(score)} ${label} ${placeOf(box)}`);
+  const origins = chain.origin ?? [];
+  const licences = origins.map(({ licence, licence_url, attribution, creator }) =>
+    [...new Set([licence, licence_url, attribution, creator])].filter(Boolean).join(", ") || "none was stated");
   const rows = {
+    Address: origins.map(({ url }) => url).join("; "),
+    Licence: [...new Set(licences)].join("; "),
     Archive: source.archive,
     "In the archive": `${source.container || chain.image}${offset}`,
     "Picture's sha256": chain.image_id,
@@ -161,6 +175,8 @@ function fillProvenance() {
     "Model's threshold": model.threshold.toFixed(4),
     "Model's run": model.run_id,
     "Model's code": model.code_commit,
+    "Model was taught by": training ? taughtText(training) : "",
+    "Crops that taught it": (training?.crops ?? []).map(cropsText).join("; "),
     Scan: scan.out,
     "Scan's run": scan.run_id,
     "Scan's fingerprint": scan.fingerprint,

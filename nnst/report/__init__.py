@@ -70,7 +70,7 @@ def write(
         "counts": counts,
         "bad": tally.bad(),
         "tally": tally.to_dict(),
-        "notes": [*notes, *_cut_notes(counts, settings.listed)],
+        "notes": [*notes, *_drift_notes(ledger.out), *_cut_notes(counts, settings.listed)],
         "pictures": [picture.to_dict() for picture in shown],
     }
     index = storage.join(ledger.out, "report", "index.html")
@@ -132,6 +132,13 @@ def _evaluations(out: str) -> list[dict[str, Any]]:
     names = [name for name in storage.names(folder) if name.endswith(".json")]
     documents = [storage.read_json(storage.join(folder, name)) for name in names]
     return [{key: found[key] for key in ("truth", "pictures", "map50")} for found in documents]
+
+
+def _drift_notes(out: str) -> list[str]:
+    """What the scan said of scores or sizes that are not as they were before."""
+    path = storage.join(out, "drift.json")
+    lines = storage.read_json(path)["lines"] if storage.exists(path) else []
+    return [f"Drift: {line}." for line in lines]
 
 
 def _explanations(out: str, pictures: Sequence[Listed]) -> dict[str, str]:

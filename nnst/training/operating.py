@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnst import evaluation
 from nnst.evaluation import JudgedPicture
@@ -29,7 +28,7 @@ def fit_operating_point(pictures: Sequence[JudgedPicture], labels: Sequence[str]
     be uncalibrated, of calibration (1, 0). Where fewer than FEWEST_TRUE detections lie on a logo
     nothing can be fitted: scores stay as they are and the threshold is a half.
     """
-    scores, is_true, positives = _pooled(pictures, labels)
+    scores, is_true, positives = evaluation.pooled(pictures, labels)
     if is_true.sum() < FEWEST_TRUE:
         return OperatingPoint((1.0, 0.0), 0.5)
     inside = np.clip(scores.astype(np.float64), 1e-6, 1 - 1e-6)
@@ -40,23 +39,10 @@ def fit_operating_point(pictures: Sequence[JudgedPicture], labels: Sequence[str]
     return OperatingPoint((slope, offset), float(np.clip(threshold, 0.01, 0.99)))
 
 
-def _pooled(
-    pictures: Sequence[JudgedPicture], labels: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], int]:
-    """Scores and truth of the detections of these labels at IoU 0.5, and the number of boxes."""
-    scores, is_true = [np.zeros(0, np.float32)], [np.zeros(0, bool)]
-    positives = 0
-    for picture in pictures:
-        truth = picture.truth
-        for name in labels:
-            mine = picture.labels == name
-            boxes, aside = np.zeros((0, 4), np.float32), np.zeros(0, bool)
-            if truth is not None:
-                own = np.array([label == name for label in truth.labels], bool) | truth.ignore
-                boxes, aside = truth.boxes[own], (truth.ignore | truth.difficult)[own]
-            matched = evaluation.match(picture.boxes[mine], picture.scores[mine], boxes, aside, 0.5)
-            judged = ~matched.ignored
-            scores.append(picture.scores[mine][judged])
-            is_true.append(matched.tp[judged])
-            positives += int((~aside).sum())
-    return np.concatenate(scores), np.concatenate(is_true), positives
+def calibrated(picture: JudgedPicture, calibration: tuple[float, float]) -> JudgedPicture:
+    """The picture with its raw scores turned into probabilities, as the model will give them."""
+    slope, offset = calibration
+    inside = np.clip(picture.scores.astype(np.float64), 1e-6, 1 - 1e-6)
+    log_odds = np.log(inside) - np.log1p(-inside)
+    scores = 1 / (1 + np.exp(-(slope * log_odds + offset)))
+    return replace(picture, scores=scores.astype(np.float32))

@@ -13,7 +13,7 @@ MOST_CHILDREN = 10_000
 
 def end_children(run: Run, tags: Mapping[str, str] = {}) -> None:
     """Record that the children of a run that are still under way were stopped, and how."""
-    run.on_client("children", partial(_end, run, tags))
+    run.send("children", partial(_end, run, tags))
 
 
 def _end(run: Run, tags: Mapping[str, str], client: Any) -> None:

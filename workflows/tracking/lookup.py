@@ -17,9 +17,8 @@ from urllib.request import url2pathname
 from nnst import storage
 from nnst.errors import InputError
 from workflows.tracking import store
-from workflows.tracking.registry import NAME, check_model_name
+from workflows.tracking.registry import CHAMPION, NAME, check_model_name
 
-CHAMPION = "champion"
 MOST_NAMES = 1000  # looked through for the nearest one
 
 

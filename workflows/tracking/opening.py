@@ -51,6 +51,7 @@ class Maker:
             tags["mlflow.user"] = str(os.getuid())
         if commit := provenance.code_commit():
             tags["mlflow.source.git.commit"] = commit
+        tags |= {f"version.{name}": found for name, found in provenance.environment().items()}
         return tags | ({"mlflow.parentRunId": self.parent} if self.parent else {})
 
 

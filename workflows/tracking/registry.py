@@ -9,17 +9,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from nnst import storage
 from nnst.errors import InputError, JobFailed
 from nnst.records import ModelSpec
-from workflows.tracking import store
+from workflows.tracking import packaging, store
 from workflows.tracking.outbox import brief
 from workflows.tracking.runs import Run
 
+CHAMPION, CHALLENGER = "champion", "challenger"  # aliases
 FOLDER = "model"  # among a run's files
 AWAIT_CREATION_S = 60
 
@@ -52,7 +50,7 @@ def register(
     digest: str,
     tags: Mapping[str, str] = {},
 ) -> ModelVersion:
-    """The new version of the model: the folder's two files, recorded with the run.
+    """The new version of the model, now its challenger: the folder's files, kept with the run.
 
     The same model of the same run is registered once. Raises JobFailed when MLflow does not take
     it in the run's patience; the folder is as it was.
@@ -64,7 +62,10 @@ def register(
     deadline = time.monotonic() + run.patience.register
     while True:
         try:
-            return _known(run, name, digest) or _create(run, name, folder, spec, every)
+            made = _known(run, name, digest) or _create(run, name, folder, spec, every)
+            # Training never promotes: the new version challenges whichever is the champion.
+            run.connected().set_registered_model_alias(name, CHALLENGER, made.version)
+            return made
         except (store.mlflow().MlflowException, SQLAlchemyError, OSError) as error:
             if store.is_refusal(error) or time.monotonic() > deadline:
                 run.give_up()
@@ -99,9 +100,7 @@ def _create(
 
     mlflow, client = store.mlflow(), run.connected()
     with tempfile.TemporaryDirectory() as temporary:
-        description = os.path.join(temporary, "MLmodel")
-        _describe(run, spec).save(description)
-        paths = [description]
+        paths = packaging.write_description(temporary, run.run_id, spec, tags["digest"])
         for file in (models.WEIGHTS, models.DESCRIPTION):
             # A copy, as the folder may be one of a store.
             paths.append(os.path.join(temporary, file))
@@ -118,22 +117,3 @@ def _create(
         name, source, run.run_id, tags=dict(tags), await_creation_for=AWAIT_CREATION_S
     )
     return ModelVersion(name, str(made.version))
-
-
-def _describe(run: Run, spec: ModelSpec) -> Any:
-    """The MLmodel file, by which MLflow's pages show what goes in and comes out."""
-    mlflow = store.mlflow()
-    schema, tensor = mlflow.types.Schema, mlflow.types.TensorSpec
-    signature = mlflow.models.ModelSignature(
-        inputs=schema([tensor(np.dtype(np.uint8), (-1, -1, 3), "image")]),
-        outputs=schema(
-            [
-                tensor(np.dtype(np.float32), (-1, 4), "boxes"),
-                tensor(np.dtype(np.float32), (-1,), "scores"),
-                tensor(np.dtype(np.int64), (-1,), "labels"),
-            ]
-        ),
-    )
-    model = mlflow.models.Model(artifact_path=FOLDER, run_id=run.run_id, signature=signature)
-    model.add_flavor("nnst", architecture=spec.architecture, labels=list(spec.labels))
-    return model

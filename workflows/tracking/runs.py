@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from nnst import storage
 from nnst.errors import TooManyBad
-from workflows.tracking import store
+from workflows.tracking import store, usage
 from workflows.tracking.opening import Finder, Maker, new_mark
 from workflows.tracking.outbox import Outbox
 from workflows.tracking.settings import TrackingSettings
@@ -50,6 +50,8 @@ def start(
     While MLflow is away the work can begin: the run is made when it answers. Raises InputError
     where it can never answer.
     """
+    if patience.system:
+        usage.check()
     uri = store.tracking_uri()
     store.mlflow()
     opener = Maker(uri, experiment, name, mark or new_mark(), bool(mark), parent)
@@ -93,6 +95,7 @@ class Run:
         self._metrics_sent = False  # whether a call that takes them waits
         self._alone_with_metrics = threading.Lock()
         self._open = True
+        self._usage: Any = None  # MLflow's monitor of this machine, if it is wanted
         self._outbox = Outbox(f"MLflow at {store.shown(uri)}", store.is_refusal)
 
     def open(self) -> None:
@@ -132,8 +135,10 @@ class Run:
         self.run_id, self.experiment_id = record.info.run_id, record.info.experiment_id
         self.artifact_uri = record.info.artifact_uri
         self._client, self._trouble = client, None
+        if self.patience.system and self._usage is None:
+            self._usage = usage.watch(self.run_id, self.uri)
 
-    def _send(self, what: str, call: Callable[[Any], object]) -> None:
+    def send(self, what: str, call: Callable[[Any], object]) -> None:
         """Have the call made, with the client, once the run is there."""
         self._outbox.send(what, lambda: call(self.connected()))
 
@@ -166,7 +171,7 @@ class Run:
             if self._metrics_sent or not self._metrics:
                 return  # a call that takes these along waits already
             self._metrics_sent = True
-        self._send("metrics", self._send_metrics)
+        self.send("metrics", self._send_metrics)
 
     def _send_metrics(self, client: Any) -> None:
         """Send all numbers that wait, many at once: what came while MLflow was away or slow."""
@@ -206,7 +211,7 @@ class Run:
     def _batch(self, kind: str, entities: list[Any]) -> None:
         for first in range(0, len(entities), MOST_AT_ONCE):
             some = {kind: entities[first : first + MOST_AT_ONCE]}
-            self._send(kind, partial(self._log_batch, some))
+            self.send(kind, partial(self._log_batch, some))
 
     def _log_batch(self, some: Mapping[str, Any], client: Any) -> None:
         client.log_batch(self.run_id, **some)
@@ -217,11 +222,11 @@ class Run:
             raise FileNotFoundError(path)
         source, name = os.path.abspath(path), os.path.basename(path)
         place = folder or None
-        self._send(name, lambda client: client.log_artifact(self.run_id, source, place))
+        self.send(name, lambda client: client.log_artifact(self.run_id, source, place))
 
     def log_bytes(self, name: str, data: bytes) -> None:
         """Record bytes as a file of this name, such as `plots/loss.png`."""
-        self._send(name, lambda client: self._put(client, name, data))
+        self.send(name, lambda client: self._put(client, name, data))
 
     def _put(self, client: Any, name: str, data: bytes) -> None:
         folder, _, file = name.rpartition("/")
@@ -246,11 +251,7 @@ class Run:
         )
         tags = [entities.InputTag("mlflow.data.context", context)]
         item = entities.DatasetInput(data, tags)
-        self._send(name, lambda client: client.log_inputs(self.run_id, [item]))
-
-    def on_client(self, what: str, call: Callable[[Any], object]) -> None:
-        """Have a call of the client made, once the run is there; it may be made twice."""
-        self._send(what, call)
+        self.send(name, lambda client: client.log_inputs(self.run_id, [item]))
 
     def give_up(self) -> None:
         """Wait no more at the end: it was waited for long enough."""
@@ -261,7 +262,9 @@ class Run:
         if not self._open:
             return
         self._open = False
-        self._send("status", lambda client: client.set_terminated(self.run_id, status))
+        if self._usage is not None:
+            self._usage.finish()
+        self.send("status", lambda client: client.set_terminated(self.run_id, status))
         self._outbox.drain(KILLED_PATIENCE_S if status == "KILLED" else self.patience.finish)
 
     def __enter__(self) -> Run:

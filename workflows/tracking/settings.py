@@ -15,6 +15,7 @@ class TrackingSettings:
     start: float = setting(10.0, "seconds to wait for a run before work begins without one")
     finish: float = setting(90.0, "seconds to wait at the end for records to be taken")
     register: float = setting(180.0, "seconds that a trained model waits to be registered")
+    system: bool = setting(False, "record use of CPU, memory, disk, network and GPU; wants psutil")
 
     def __post_init__(self) -> None:
         if min(self.start, self.finish, self.register) < 0:

@@ -1,0 +1,130 @@
+"""A scan beside the model's validation pictures and the scan before: do scores and sizes part?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from nnst import storage
+from nnst.errors import InputError
+from nnst.ledger import Ledger
+
+if TYPE_CHECKING:
+    from nnst.evaluation.drift import Distribution, Parting
+    from workflows.tracking import ModelRef, Run
+
+FILE = "drift.json"  # in the folder of a scan, and among its run's files
+VALIDATION = "validation"  # what model.json calls the distribution, beside its provenance
+_NAMES = {"scores": "scores", "sides": "sizes in pixels"}
+
+
+def note(book: Ledger, run: Run, model: ModelRef) -> list[str]:
+    """What there is to tell a person, a line each, after all of it is kept: in scan and run."""
+    found = _of_scan(book)
+    document: dict[str, Any] = {"detections": found.to_dict(), "against": {}}
+    for name, (where, before) in _earlier(book, run, model).items():
+        document["against"][name] = _against(where, found, before)
+    document["lines"] = _lines(document["against"])
+    storage.put(storage.join(book.out, FILE), storage.to_json(document))
+    run.log_bytes(FILE, storage.to_json(document))
+    run.log_metrics(_metrics(document["against"]))
+    run.log_tags({"drift": "; ".join(document["lines"]) or _verdict(document["against"])})
+    return list(document["lines"])
+
+
+def told(book: Ledger) -> list[str]:
+    """The lines of a scan that was noted before."""
+    path = storage.join(book.out, FILE)
+    return list(storage.read_json(path)["lines"]) if storage.exists(path) else []
+
+
+def _of_scan(book: Ledger) -> Distribution:
+    """Of the scan's detections that reach the model's threshold."""
+    from nnst.evaluation.drift import Distribution
+
+    threshold = np.float32(book.plan["identity"]["model"]["threshold"])
+    scores, boxes = [np.zeros(0, np.float32)], [np.zeros((0, 4), np.float32)]
+    for rows in book.parts("detections", ["x0", "y0", "x1", "y1", "score"]):
+        kept = rows["score"].to_numpy() >= threshold
+        corners = [rows[name].to_numpy()[kept] for name in ("x0", "y0", "x1", "y1")]
+        scores.append(rows["score"].to_numpy()[kept])
+        boxes.append(np.stack(corners, axis=1))
+    return Distribution.of(np.concatenate(scores), np.concatenate(boxes))
+
+
+def _earlier(book: Ledger, run: Run, model: ModelRef) -> dict[str, tuple[str, Distribution | None]]:
+    """What the scan is compared with, by name: what that is, and its distribution if known."""
+    from nnst import models
+    from nnst.evaluation.drift import Distribution
+
+    kept = models.load(model.folder).provenance.get(VALIDATION)
+    found = {"validation": ("the pictures it was validated on", Distribution.read(kept))}
+    last, document = _last_scan(book, run, model)
+    if last:
+        found["last_scan"] = (f"its last scan, {last}", Distribution.read(document))
+    return found
+
+
+def _last_scan(book: Ledger, run: Run, model: ModelRef) -> tuple[str, Any]:
+    """The folder of the scan that the same model finished last, and its distribution."""
+    from workflows import tracking
+
+    if not run.run_id:
+        return "", None  # MLflow is away: it would only be waited for
+    try:
+        for run_id, out in tracking.scans_by(tracking.experiment_of(model.name), model.digest):
+            if run_id == run.run_id or out == book.out:
+                continue
+            document = tracking.read_json(run_id, FILE)
+            if document is not None:
+                return out, document.get("detections")
+    except InputError:
+        pass  # of MLflow's state the run itself tells
+    return "", None
+
+
+def _against(where: str, now: Distribution, before: Distribution | None) -> dict[str, Any]:
+    from nnst.evaluation.drift import FEWEST, part
+
+    nothing: dict[str, Any] = {"with": where, "lines": [], "distances": {}}
+    if before is None:
+        return nothing | {"said": "not known"}
+    parts = part(now, before)
+    if not parts:
+        fewest = min(now.count, before.count)
+        said = f"{fewest} detections are too few to compare, {FEWEST} are needed"
+        return nothing | {"said": said}
+    lines = [_line(name, where, each) for name, each in parts.items() if each.parted]
+    return {
+        "with": where,
+        "said": "; ".join(lines) or "alike",
+        "lines": lines,
+        "distances": {name: asdict(each) for name, each in parts.items()},
+    }
+
+
+def _line(name: str, where: str, found: Parting) -> str:
+    return (
+        f"{_NAMES[name]} differ from those on {where}: median {found.now:.3g} against "
+        f"{found.before:.3g}, {found.distance:.2f} apart (Kolmogorov-Smirnov, limit "
+        f"{found.limit:.2f})"
+    )
+
+
+def _lines(against: Mapping[str, Any]) -> list[str]:
+    return [line for each in against.values() for line in each["lines"]]
+
+
+def _verdict(against: Mapping[str, Any]) -> str:
+    return "; ".join(f"{each['with']}: {each['said']}" for each in against.values())
+
+
+def _metrics(against: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        f"drift_{quantity}_{name}": each["distance"]
+        for name, found in against.items()
+        for quantity, each in found["distances"].items()
+    } | {f"drifted_{name}": float(bool(found["lines"])) for name, found in against.items()}
