@@ -92,13 +92,22 @@ def _relay(trials: Trials) -> Callable[[dict[str, Any]], None]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         free: Any = PlacementGroupSchedulingStrategy(placement_group=None)  # type: ignore[arg-type]
-        remote = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=free)(trial.study)
+        # Ray Train's watchman, who gives a stopped training's CPUs back, looks for a Ray on this
+        # machine, and dies where there are two.
+        here = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+        remote = ray.remote(
+            num_cpus=0, max_retries=0, scheduling_strategy=free, runtime_env={"env_vars": here}
+        )(trial.study)
         rows: Any = remote.remote(trials, chosen["trial"])  # references, as they come
         try:
             for reference in rows:
                 tune.report(_told(ray.get(reference)))
         except ray.exceptions.RayError as error:
             tune.report({"failed": f"its process died ({type(error).__name__})"})
+        except SystemExit:  # by which Tune stops a trial
+            # At once: else it sees its workers die first, and says that it failed.
+            ray.cancel(rows, force=True, recursive=False)
+            raise
 
     return relay
 
