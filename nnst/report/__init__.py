@@ -12,12 +12,14 @@ exported; `explanation` is a page of its own, about one picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from nnst import records, storage
 from nnst.ledger import Ledger
-from nnst.report import counting, explanation, listing, page, spreadsheet
+from nnst.report import counting, explanation, listing, page, selection, spreadsheet
 from nnst.report.beside import Beside
 from nnst.report.listing import Chosen, Gathered, HeatOf, Listed, ReportSettings
 
@@ -62,6 +64,8 @@ def write(
         listed = _with_detections(ledger, chosen.listed(), settings, tally, sheet)
     if beside is not None:
         listed = beside.put_into(listed, settings.boxes)
+    files = selection.files_of(ledger, pa.array([each.image for each in listed], pa.string()))
+    listed = [replace(each, file=files.get(each.image, "")) for each in listed]
     shown, notes = listing.with_thumbnails(ledger, listed, settings, heat_of)
     counts = tally.counts(scan["start"]) | {"thumbnails": sum(bool(p.thumbnail) for p in shown)}
     document = {
