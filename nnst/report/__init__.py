@@ -64,9 +64,8 @@ def write(
         listed = _with_detections(ledger, chosen.listed(), settings, tally, sheet)
     if beside is not None:
         listed = beside.put_into(listed, settings.boxes)
-    files = selection.files_of(ledger, pa.array([each.image for each in listed], pa.string()))
-    listed = [replace(each, file=files.get(each.image, "")) for each in listed]
-    shown, notes = listing.with_thumbnails(ledger, listed, settings, heat_of)
+    named = _with_files(ledger, listed)
+    shown, notes = listing.with_thumbnails(ledger, named, settings, heat_of)
     counts = tally.counts(scan["start"]) | {"thumbnails": sum(bool(p.thumbnail) for p in shown)}
     document = {
         **_described(ledger, scan, shown),
@@ -97,6 +96,11 @@ def _with_detections(
         sheet.add(part)
         gathered.add(part)
     return gathered.put_into(listed, settings.boxes)
+
+
+def _with_files(ledger: Ledger, listed: Sequence[Listed]) -> list[Listed]:
+    files = selection.files_of(ledger, pa.array([each.image for each in listed], pa.string()))
+    return [replace(each, file=files.get(each.image, "")) for each in listed]
 
 
 def _described(ledger: Ledger, scan: dict[str, Any], shown: Sequence[Listed]) -> dict[str, Any]:
