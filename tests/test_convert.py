@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from nnst import formats, imglab
-from nnst.ledger import Ledger
+from nnst import formats, imglab, records
+from nnst.ledger import Job, Ledger, write_part
+from nnst.records import Receipt
+from workflows.__main__ import dispatch
 
 Command = Callable[..., Any]
 
@@ -155,6 +158,38 @@ def test_a_csv_has_the_rows_of_the_table_best_picture_first(
     assert float(rows[0]["score"]) == pytest.approx(max(row["score"] for row in wanted))
     again = nnst("export", scan, "--to", "csv", "--out", tmp_path / "t.csv")
     assert (again.code, "is there already" in again.err) == (2, True)
+
+
+def test_pictures_of_a_collection_are_named_by_their_files(tmp_path: Path) -> None:
+    """There a picture's name is its hash, and its file lies elsewhere; a packed one has none."""
+    digest = "ab" * 32
+    row = {"bytes": 1, "stamp": "", "reason": None, "shard": 0}
+    rows = [
+        row | {"image": "ab.jpg", "container": "blobs/ab/ab.jpg", "offset": -1},
+        row | {"image": "cd.jpg", "container": "tars/0.tar", "offset": 512},
+    ]
+    planned = pa.Table.from_pylist(rows, records.INPUTS)
+    model = {"name": "a", "version": "1", "digest": "", "threshold": 0.5, "labels": ["", "x"]}
+    book = Ledger.create(
+        str(tmp_path / "scan"), Job("scan", planned, {}, model, source=str(tmp_path))
+    )
+    looked = [
+        {"image": each["image"], "image_id": digest, "width": 9, "height": 9, "score": 0.9}
+        | {"status": "ok", "detections": 1}
+        for each in rows
+    ]
+    box = {"x0": 1, "y0": 1, "x1": 5, "y1": 5, "score": 0.9, "label": "x", "model": "a/1"}
+    found = [{"image": each["image"], "image_id": digest} | box for each in rows]
+    tables = {
+        "images": pa.Table.from_pylist(looked, records.IMAGES),
+        "detections": pa.Table.from_pylist(found, records.DETECTIONS),
+    }
+    files = tuple(write_part(book.out, name, 0, table) for name, table in tables.items())
+    book.commit(Receipt(0, 2, 2, 0, files, book.fingerprint, {}))
+    book.succeed()
+    dispatch("export", {"scan": book.out, "to": "imglab", "out": str(tmp_path / "t.xml")})
+    names = [image.file for image in imglab.read(tmp_path / "t.xml").images]
+    assert names == ["blobs/ab/ab.jpg", "cd.jpg"]
 
 
 def test_an_export_of_nothing_is_a_file_without_boxes(

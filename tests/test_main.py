@@ -269,7 +269,7 @@ WRONG = {
     ),
     "no group": (
         ["report", "scan", "--set", "page.size=3"],
-        "no setting 'page'; known are scan, threshold, thumbnails",
+        "no setting 'page'; known are beside, heat, scan, threshold, thumbnails",
     ),
     "no assignment": (["report", "scan", "--set", "thumbnails"], "write --set key=value"),
     "no number": (

@@ -155,7 +155,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "export": Command(
         summary="Write what a scan found as imglab, COCO, YOLO or VOC truth, or as CSV.",
-        reads="a scan; its pictures for YOLO and VOC, where they are a folder",
+        reads="a scan; for YOLO its pictures too, which are linked where they are a folder",
         writes="a file (imglab, COCO, CSV) or a folder (VOC, YOLO), best picture first",
         example="nnst export work/scan --to imglab --out found.xml",
         positional=("scan",),

@@ -38,6 +38,7 @@ class EvaluateConfig:
     )
     false_positives_per_picture: float = setting(0.1, "the rate at which recall is read")
     false_positives_per_100_megapixels: float = setting(1.0, "the other rate for recall")
+    pictures: str = setting("", "the folder of VOC's or COCO's pictures, if not a usual one")
     boxes_upright: bool = setting(
         False, "boxes of VOC, COCO or YOLO truth are those of pictures turned by EXIF"
     )
@@ -63,7 +64,7 @@ class EvaluateConfig:
 def run(settings: EvaluateConfig, options: Options) -> Outcome:
     """Meet, match, count; write the figures beside the scan and into its run."""
     book = ledger.Ledger.open(storage.absolute(settings.scan), "scan")
-    truth = pairing.read_truth(settings.truth, settings.boxes_upright)
+    truth = pairing.read_truth(settings.truth, settings.pictures, settings.boxes_upright)
     judged = pairing.judged(book, truth)
     _check_labels(book, truth, settings)
     path = storage.join(book.out, "evaluation", f"{truth.sha256[:12]}.json")

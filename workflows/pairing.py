@@ -54,10 +54,10 @@ class Judged:
         return storage.sha256("\n".join(unseen).encode()), len(unseen) == len(counted)
 
 
-def read_truth(path: str, boxes_upright: bool = False) -> Truth:
+def read_truth(path: str, pictures: str = "", boxes_upright: bool = False) -> Truth:
     """The truth's annotations, in whatever format; a picture that can be opened gets its content's
-    hash. `boxes_upright` is as in `formats.Reading`."""
-    dataset = formats.read(path, formats.Reading(boxes_upright=boxes_upright))
+    hash. `pictures` and `boxes_upright` are as in `formats.Reading`."""
+    dataset = formats.read(path, formats.Reading(pictures, boxes_upright=boxes_upright))
     if not dataset.pictures:
         raise InputError(f"{path} lists no picture", "give the truth of the scanned pictures")
     found = [

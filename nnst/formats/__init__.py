@@ -68,7 +68,7 @@ def read(path: str | Path, reading: Reading = _PLAIN) -> MarkedSet:
     if form == "imglab":
         if reading.boxes_upright:
             what = f"{path} is an imglab file, whose boxes are never upright"
-            raise InputError(what, "leave --boxes-upright out")
+            raise InputError(what, "leave boxes_upright out")
         return imglab.read(path, reading.allow_outside)
     if form == "yolo":
         size_of = turning.upright_size_of if reading.boxes_upright else turning.size_of

@@ -120,7 +120,7 @@ def pictures_folder(
     that holds any of the first pictures, else the first candidate."""
     if wanted:
         if not os.path.isdir(wanted):
-            raise InputError(f"no folder {wanted}", "give --pictures the folder of the pictures")
+            raise InputError(f"no folder {wanted}", "give the folder of the pictures")
         return Path(wanted)
     for folder in candidates:
         for name in islice(names, _TRIED):

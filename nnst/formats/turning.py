@@ -64,7 +64,9 @@ def with_sizes(truth: MarkedSet) -> MarkedSet:
     ]
     if unknown := [p.file for p, size in zip(truth.pictures, sizes, strict=True) if size is None]:
         what = f"{truth.path}: the sizes of {len(unknown)} pictures are not known"
-        remedy = f"put {unknown[0][:200]!r} into {truth.folder}, or say where it is: --pictures DIR"
+        remedy = (
+            f"put {unknown[0][:200]!r} into {truth.folder}, or say where it is: --set pictures=DIR"
+        )
         raise InputError(what, remedy)
     pictures = tuple(
         replace(picture, width=size[0], height=size[1])
@@ -91,7 +93,7 @@ def _turned(truth: MarkedSet, to_upright: bool) -> MarkedSet:
         header = _header(truth, picture)
         if header is None:
             what = f"{truth.path}: {picture.file[:200]!r} cannot be opened, so how it lies"
-            remedy = f"put it into {truth.folder}, or give --pictures the folder of the pictures"
+            remedy = f"put it into {truth.folder}, or say where it is: --set pictures=DIR"
             raise InputError(f"{what} is not known", remedy)
         if header.orientation == 1:
             pictures.append(picture)

@@ -106,9 +106,9 @@ class Ledger:
         """
         return pq.read_table(pa.BufferReader(self._inputs()))
 
-    def inputs_of(self, images: Sequence[str]) -> pa.Table:
+    def inputs_of(self, images: Sequence[str] | pa.Array) -> pa.Table:
         """The planned inputs of these pictures alone: a plan of millions is not held for a few."""
-        wanted = pa.array(images, pa.string())
+        wanted = images if isinstance(images, pa.Array) else pa.array(images, pa.string())
         table = pq.ParquetFile(pa.BufferReader(self._inputs()))
         found = [
             batch.filter(pc.is_in(batch["image"], value_set=wanted))

@@ -16,6 +16,8 @@ function selection() {
   }));
 }
 
+const fileOf = (picture) => picture.file || picture.image;
+
 /** A number as Python writes a float: 30.0, 0.95, 1e-05. */
 function floatText(value) {
   if (Number.isInteger(value)) return value.toFixed(1);
@@ -42,8 +44,8 @@ function asCsv(chosen) {
 
 /** What no format can name is refused here as `nnst export` refuses it. */
 function refuseNames(chosen) {
-  const bad = chosen.find(({ picture }) => NOT_A_NAME.test(picture.image));
-  if (bad) throw new Error(`${JSON.stringify(bad.picture.image)} holds a control character: narrow the selection`);
+  const bad = chosen.find(({ picture }) => NOT_A_NAME.test(fileOf(picture)));
+  if (bad) throw new Error(`${JSON.stringify(fileOf(bad.picture))} holds a control character: narrow the selection`);
 }
 
 function asCoco(chosen) {
@@ -61,7 +63,7 @@ function asCoco(chosen) {
         category_id: labels.indexOf(label) + 1, id: annotations.length + 1, image_id: index + 1, iscrowd: 0, score,
       });
     }
-    return { file_name: picture.image, height, id: index + 1, width };
+    return { file_name: fileOf(picture), height, id: index + 1, width };
   });
   const categories = labels.map((name, index) => ({ id: index + 1, name }));
   const info = { comment: setComment(), description: setName() };
@@ -79,7 +81,7 @@ function asImglab(chosen) {
   refuseNames(chosen);
   const images = chosen.flatMap(({ picture, marks }) => {
     const [width, height] = picture.stored_size;
-    return [`  <image file=${quoted(picture.image)} width='${width}' height='${height}'>`,
+    return [`  <image file=${quoted(fileOf(picture))} width='${width}' height='${height}'>`,
       ...marks.flatMap(imglabLines), "  </image>"];
   });
   return ["<?xml version='1.0' encoding='UTF-8'?>", "<dataset>", `<name>${escaped(setName())}</name>`,

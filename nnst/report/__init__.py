@@ -12,12 +12,14 @@ exported; `explanation` is a page of its own, about one picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from nnst import records, storage
 from nnst.ledger import Ledger
-from nnst.report import counting, explanation, listing, page, spreadsheet
+from nnst.report import counting, explanation, listing, page, selection, spreadsheet
 from nnst.report.beside import Beside
 from nnst.report.listing import Chosen, Gathered, HeatOf, Listed, ReportSettings
 
@@ -62,7 +64,8 @@ def write(
         listed = _with_detections(ledger, chosen.listed(), settings, tally, sheet)
     if beside is not None:
         listed = beside.put_into(listed, settings.boxes)
-    shown, notes = listing.with_thumbnails(ledger, listed, settings, heat_of)
+    named = _with_files(ledger, listed)
+    shown, notes = listing.with_thumbnails(ledger, named, settings, heat_of)
     counts = tally.counts(scan["start"]) | {"thumbnails": sum(bool(p.thumbnail) for p in shown)}
     document = {
         **_described(ledger, scan, shown),
@@ -93,6 +96,11 @@ def _with_detections(
         sheet.add(part)
         gathered.add(part)
     return gathered.put_into(listed, settings.boxes)
+
+
+def _with_files(ledger: Ledger, listed: Sequence[Listed]) -> list[Listed]:
+    files = selection.files_of(ledger, pa.array([each.image for each in listed], pa.string()))
+    return [replace(each, file=files.get(each.image, "")) for each in listed]
 
 
 def _described(ledger: Ledger, scan: dict[str, Any], shown: Sequence[Listed]) -> dict[str, Any]:

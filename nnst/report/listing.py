@@ -73,6 +73,7 @@ class Listed:
     closeups: Sequence[str] = ()  # the same, of the first boxes
     stored: Sequence[tuple[float, ...]] = ()  # corners of the boxes as in the table, for exports
     stored_size: tuple[int, int] | None = None  # width and height of the stored picture
+    file: str = ""  # of the picture in the archive's folder, where that is not its name
     beside: Sequence[Box] | None = None  # another scan's, if there is one that has the picture
     heat: str = ""  # PNG in base64, to be laid over the thumbnail
 

@@ -38,11 +38,11 @@ def choose(ledger: Ledger, threshold: float) -> pa.Table:
 def as_marked(ledger: Ledger, rows: pa.Table, threshold: float, out: str) -> MarkedSet:
     """The rows as marks on their pictures, in the digits that they have in the table.
 
-    Pictures are named relative to the archive where it is a folder; what lies packed has its own
-    name, as if it had been unpacked beside `out`.
+    Pictures are named by their files, relative to the archive where it is a folder; what lies
+    packed has its own name, as if it had been unpacked beside `out`.
     """
     names = rows["image"].to_pylist()
-    sizes = _sizes(ledger, rows["image"])
+    sizes, files = _sizes(ledger, rows["image"]), files_of(ledger, rows["image"].unique())
     corners = [_digits(rows[side]) for side in _SIDES]
     columns = zip(*corners, _digits(rows["score"]), rows["label"].to_pylist(), strict=True)
     marks: dict[str, list[Mark]] = {}
@@ -53,13 +53,25 @@ def as_marked(ledger: Ledger, rows: pa.Table, threshold: float, out: str) -> Mar
     model = ledger.plan["identity"]["model"]
     version = f"/{model['version']}" if model["version"] else ""
     return MarkedSet(
-        pictures=tuple(MarkedPicture(n, tuple(m), *sizes[n]) for n, m in marks.items()),
+        pictures=tuple(
+            MarkedPicture(files.get(n, n), tuple(m), *sizes[n]) for n, m in marks.items()
+        ),
         path=Path(ledger.out),
         folder=Path(ledger.source) if is_folder else Path(out).absolute().parent,
         labels=tuple(model["labels"][1:]),
         name=f"Found by {model['name']}{version}",
         comment=f"scores of {threshold:g} or more",
     )
+
+
+def files_of(ledger: Ledger, images: pa.Array) -> dict[str, str]:
+    """The files of those of the pictures that are called otherwise in the archive than in its
+    folder, as in a collection."""
+    rows = ledger.inputs_of(images)
+    alone = pc.and_(pc.less(rows["offset"], 0), pc.not_equal(rows["container"], ""))
+    rows = rows.filter(pc.and_(alone, pc.not_equal(rows["container"], rows["image"])))
+    columns = rows["image"].to_pylist(), rows["container"].to_pylist()
+    return dict(zip(*columns, strict=True))
 
 
 def _sizes(ledger: Ledger, images: pa.ChunkedArray) -> dict[str, tuple[int | None, int | None]]:
