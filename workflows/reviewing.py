@@ -35,7 +35,7 @@ class Desk:
     def __init__(self, book: Ledger, order: Order, log: VerdictLog, who: str) -> None:
         self.book, self.order, self.log, self.who = book, order, log, who
         self.session = secrets.token_hex(8)
-        self.table = book.read("detections")
+        self.table = book.read("detections").combine_chunks()
         self.scores = self.table["score"].to_numpy()
         self.verdicts = log.on(self.table)
         self.model = book.plan["identity"]["model"]
