@@ -44,6 +44,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "report": "--threshold --thumbnails",
     "explain": "--detections --threshold",
     "pretrain": "--background --leave-out --out",
+    "submit": "--address --detach --model --out --stop",  # some of them are of its example
+    "status": "",
     "ui": "--port",
 }
 ARGUMENTS = {
@@ -58,6 +60,8 @@ ARGUMENTS = {
     "report": ("scan",),
     "explain": ("scan", "image"),
     "pretrain": ("marks",),
+    "submit": (),
+    "status": ("out",),
     "ui": (),
 }
 
