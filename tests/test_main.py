@@ -53,6 +53,8 @@ FLAGS = {  # held here, so that a new flag is a decision: most settings are for 
     "pretrain": "--background --leave-out --out",
     "tune": "--at-once --background --base --epochs --model --name --seed --space --trials"
     " --workers",
+    "submit": "--address --detach --model --out --stop",  # some of them are of its example
+    "status": "",
     "ui": "--port",
 }
 ARGUMENTS = {
@@ -75,6 +77,8 @@ ARGUMENTS = {
     "promote": ("name", "version"),
     "pretrain": ("marks",),
     "tune": ("crops...",),
+    "submit": (),
+    "status": ("out",),
     "ui": (),
 }
 

@@ -47,6 +47,9 @@ def test_a_relative_path_is_refused_in_a_job_with_what_to_do_and_its_own_exit_co
     assert done.code == 2
     assert "scans/1 is a relative path, and a submitted job's folder is a copy" in done.err
     assert "give a path in full that every node reaches, or one of a store" in done.err
+    stopped = send("status", "scans/1", flags=("--stop",))  # it has ended by itself
+    assert stopped.code == 2
+    assert "no job of this command is running" in stopped.err
 
 
 def test_a_command_that_could_not_be_run_is_refused_before_it_travels(

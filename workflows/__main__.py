@@ -13,9 +13,8 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from nnst import __version__, config, storage
+from nnst import __version__, config
 from nnst.errors import InputError, JobEnded, NnstError, TooManyBad
-from workflows import submitted
 from workflows.commands import COMMANDS, Command, Options, Outcome
 
 EXIT_FAILED, EXIT_USAGE, EXIT_BAD, EXIT_INTERRUPTED = 1, 2, 3, 130
@@ -72,12 +71,20 @@ def _run(argv: list[str]) -> int:
     as_json = parsed.pop("json")
     values = _values(parsed)
     _check_given(verb, values)
-    with storage.lasting(submitted.lost_folder()):
-        outcome = dispatch(verb, values, options)
+    outcome = _ran(verb, values, options)
     _print(json.dumps(outcome.document, indent=1) if as_json else outcome.text)
     if outcome.error is not None:
         raise outcome.error
     return 0
+
+
+def _ran(verb: str, values: Mapping[str, Any], options: Options) -> Outcome:
+    """What the verb did; inside a submitted job it is refused relative paths."""
+    from nnst import storage  # not above: the overview needs neither
+    from workflows import submitted
+
+    with storage.lasting(submitted.lost_folder()):
+        return dispatch(verb, values, options)
 
 
 def check_command(argv: Sequence[str]) -> str:
@@ -239,6 +246,8 @@ def _epilog(command: Command, fields: Mapping[str, dataclasses.Field[Any]]) -> s
     every = {name: line for field in fields.values() for name, line in _lines(field)}
     settings = [line for name, line in every.items() if name not in arguments]
     text = f"reads:   {command.reads}\nwrites:  {command.writes}\nexample: {command.example}"
+    if command.rest:
+        text += f"\n\nlast of all:\n{_lines(fields[command.rest])[0][1]}"
     return text + ("\n\nsettings (--set KEY=VALUE):\n" + "\n".join(settings) if settings else "")
 
 
@@ -249,6 +258,8 @@ def _lines(field: dataclasses.Field[Any], prefix: str = "") -> list[tuple[str, s
         inner = dataclasses.fields(typing.cast(type, factory))
         return [line for item in inner for line in _lines(item, f"{prefix}{field.name}.")]
     default = field.default
+    if default is factory is dataclasses.MISSING:
+        return [(prefix + field.name, f"  {prefix + field.name:<28} {field.metadata['help']}")]
     if isinstance(default, tuple):
         default = ",".join(map(str, default)) or "none"
     name = prefix + field.name

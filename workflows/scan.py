@@ -72,10 +72,11 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
         if not finished:
             task = _task(settings, book, model)
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
+        found = _found(book)
         if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
-            run.log_metrics(_metrics(book))
+            run.log_metrics(_metrics(book, found))
             drifting.note(book, run, model)
-    return _outcome(book, settings, run, cost)
+    return _outcome(book, settings, run, (found, *cost))
 
 
 def _cost(settings: ScanConfig, model: ModelRef) -> tuple[float, float]:
@@ -168,13 +169,13 @@ def _task(settings: ScanConfig, book: ledger.Ledger, model: ModelRef) -> ScanTas
     )
 
 
-def _metrics(book: ledger.Ledger) -> dict[str, float]:
+def _metrics(book: ledger.Ledger, found: int) -> dict[str, float]:
     totals = book.totals()
     reasons = {f"bad_{reason}": float(count) for reason, count in totals["bad"].items()}
     return reasons | {
         "pictures": float(totals["rows_in"]),
         "pictures_bad": float(totals["rows_bad"]),
-        "pictures_found": float(_found(book)),
+        "pictures_found": float(found),
         "detections": float(totals["tables"].get("detections", 0)),
     }
 
@@ -213,11 +214,11 @@ def _cost_text(smallest: float, scored: float) -> str:
 
 
 def _outcome(
-    book: ledger.Ledger, settings: ScanConfig, run: Run, cost: tuple[float, float]
+    book: ledger.Ledger, settings: ScanConfig, run: Run, figures: tuple[int, float, float]
 ) -> Outcome:
     totals = book.totals()
     model = book.plan["identity"]["model"]
-    found, skipped = _found(book), sum(book.notes["skipped"].values())
+    (found, *cost), skipped = figures, sum(book.notes["skipped"].values())
     name = f"{model['name']}/{model['version']}" if model["version"] else model["name"]
     document = {
         "out": book.out,
