@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+import torch
 
-from nnst import evaluation, images
+from nnst import evaluation, images, models
 from nnst.evaluation import Evaluation, EvaluationSettings, JudgedPicture
+from nnst.models import features
 from nnst.records import Annotation, Crop
 from workflows import plots
 
@@ -119,3 +121,51 @@ def test_figures_need_no_display_and_leave_no_state() -> None:
     first = plots.curves(history(3))
     plots.kernels(np.ones((2, 3, 5, 5), np.float32))
     assert plots.curves(history(3)) == first
+
+
+# Scores, calibration, layers and samples
+
+
+@pytest.mark.parametrize("count", [0, 1, 500])
+def test_scores_and_calibration_of_any_number_of_detections(count: int) -> None:
+    rng = np.random.default_rng(count)
+    found = rng.uniform(0, 1, count).astype(np.float32)
+    is_true = rng.uniform(0, 1, count) < found
+    assert ink(plots.scores(found, is_true, 0.5)) > 0.01
+    assert ink(plots.scores(found, is_true)) > 0.01
+    assert ink(plots.calibration(found, is_true)) > 0.005
+
+
+def test_bad_calibration_looks_other_than_good() -> None:
+    rng = np.random.default_rng(0)
+    found = rng.uniform(0, 1, 2000).astype(np.float32)
+    good = rng.uniform(0, 1, 2000) < found
+    assert plots.calibration(found, good) != plots.calibration(found, ~good)
+
+
+def test_feature_maps_have_a_row_for_each_convolution(mark_model: str) -> None:
+    """As many as the network has that give more than a pixel, whatever it is."""
+    model = models.load(mark_model)
+    pixels = np.full((48, 60, 3), 128, np.uint8)
+    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    with features.watch(model.network) as maps, torch.inference_mode():
+        model.network(batch)
+    assert len(maps) == 2
+    assert all(each.ndim == 3 for each in maps)
+    with torch.inference_mode():
+        model.network(batch)
+    assert len(maps) == 2  # nothing is kept once it is over
+    few, more = plots.feature_maps(pixels, maps[:1]), plots.feature_maps(pixels, maps)
+    assert size(more)[1] > size(few)[1]
+    assert ink(plots.feature_maps(pixels, [])) > 0.001
+
+
+def test_samples_show_what_was_found_and_what_was_marked() -> None:
+    grey = np.full((900, 1200, 3), 255, np.uint8)
+    box, none = np.array([[300, 300, 700, 600]], np.float32), np.zeros((0, 4), np.float32)
+    score = np.array([0.93], np.float32)
+    bare = plots.Sample("a$b/" + "long" * 20, grey, none, score[:0], none)
+    found = plots.Sample("found.png", grey, box, score, none)
+    assert ink(plots.samples([])) > 0
+    assert plots.samples([found]) != plots.samples([bare])
+    assert size(plots.samples([bare] * 5))[1] > size(plots.samples([bare]))[1]

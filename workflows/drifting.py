@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 FILE = "drift.json"  # in the folder of a scan, and among its run's files
 VALIDATION = "validation"  # what model.json calls the distribution, beside its provenance
+MOST_LOOKED_AT = 5  # earlier scans, as some may have kept no distribution
 _NAMES = {"scores": "scores", "sides": "sizes in pixels"}
 
 
@@ -75,9 +76,9 @@ def _last_scan(book: Ledger, run: Run, model: ModelRef) -> tuple[str, Any]:
     if not run.run_id:
         return "", None  # MLflow is away: it would only be waited for
     try:
-        for run_id, out in tracking.scans_by(tracking.experiment_of(model.name), model.digest):
-            if run_id == run.run_id or out == book.out:
-                continue
+        scans = tracking.scans_by(tracking.experiment_of(model.name), model.digest)
+        others = [scan for scan in scans if scan[0] != run.run_id and scan[1] != book.out]
+        for run_id, out in others[:MOST_LOOKED_AT]:
             document = tracking.read_json(run_id, FILE)
             if document is not None:
                 return out, document.get("detections")

@@ -64,6 +64,8 @@ def log(
             run.log_bytes("evaluation.json", storage.to_json(document))
             if points := document["learning_curve"]:
                 run.log_bytes("plots/learning_curve.png", plots.learning_curve(points))
+        if run.problems:  # it would only be waited for once more
+            return [*run.problems, "the evaluation has no run of its own: evaluate once more"]
         with _start(book, run, figures, recorded, patience) as own:
             _log_own(own, judged, figures, document)
         return [*run.problems, *own.problems]
