@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,7 +122,7 @@ def _search(
 
 def _cut_background(trials: Trials) -> None:
     """Cut it once, before many trials want it at once."""
-    values = config_of_training(trials)
+    values = _training_settings(trials)
     wanted = cropsets.Wanted(
         crops=trials.shared.crops,
         background=values.background,
@@ -132,7 +133,7 @@ def _cut_background(trials: Trials) -> None:
     cropsets.open_sets(wanted, dry_run=False)
 
 
-def config_of_training(trials: Trials) -> Any:
+def _training_settings(trials: Trials) -> Any:
     """The settings of the first trial, as nnst train has them."""
     from workflows.__main__ import config_class
 
@@ -170,8 +171,6 @@ def _rank(each: Tried) -> tuple[float, float, int]:
 
 def _record(run: Run, found: Sequence[Tried], best: Tried, text: str) -> None:
     """Into the parent's run: every trial as a table, and the settings of the best."""
-    import json
-
     rows = [_row(each) for each in found]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     data = [[row.get(key) for key in columns] for row in rows]
