@@ -5,7 +5,8 @@ are inlined. Thumbnails and rows are budgeted, counts are exact. The same scan a
 give the same bytes.
 
 `counting` counts, `listing` chooses what is shown, `thumbnails` makes pictures small, `page` puts a
-page together, `spreadsheet` is the CSV; `explanation` is a page of its own, about one picture.
+page together, `spreadsheet` is the CSV; `explanation` is a page of its own, about one picture, and
+`comparison` one about two scans.
 """
 
 from __future__ import annotations
