@@ -6,8 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+
+from nnst.evaluation import JudgedPicture
+from nnst.records import Annotation
+from workflows.pairing import Judged
 
 Command = Callable[..., Any]
 
@@ -90,3 +95,19 @@ def test_an_evaluation_is_a_run_below_the_scans(
     assert own.data.tags["truth_digest"].startswith(truth.dataset.digest)
     files = {file.path for file in client.list_artifacts(own.info.run_id, "plots")}
     assert files == {f"plots/{n}.png" for n in ("calibration", "precision_recall", "scores")}
+
+
+def test_pictures_that_taught_a_version_do_not_speak_for_it() -> None:
+    """Two versions can be compared only where the same pictures are new to both."""
+    none = np.zeros(0, bool)
+    truth = Annotation("", "", np.zeros((0, 4), np.float32), (), none, none)
+    listed = [JudgedPicture(name, [], [], [], truth) for name in "abc"]
+    pictures = (*listed, JudgedPicture("d", [], [], [], None))  # not in the truth
+    judged = Judged(pictures, ("id-a", "id-b", None, "id-d"), 0)
+    everything, whole = judged.unseen_digest(set(), False)
+    assert whole
+    assert judged.unseen_digest({"id-d", "elsewhere"}, False) == (everything, True)
+    taught, whole = judged.unseen_digest({"id-a"}, False)
+    assert (taught != everything, whole) == (True, False)
+    assert judged.unseen_digest({"id-b"}, False)[0] != taught
+    assert judged.unseen_digest({"id-d"}, True)[1] is False  # where unlisted pictures count

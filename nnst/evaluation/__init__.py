@@ -8,7 +8,9 @@ so the order of detections and of pictures changes no figure. What cannot be sai
 `matching` pairs boxes with boxes and pictures with pictures, `curves` turns scores into figures,
 `verdicts` holds what became of each detection, `slices` has figures by size, `thresholds` finds the
 threshold for a precision, `calibration` turns scores into probabilities, `figures` judges a whole
-scan with intervals, and `results` holds what goes in and what comes out.
+scan with intervals, and `results` holds what goes in and what comes out. Without truth,
+`differences` has what one of two scans found and the other did not, and `drift` whether what is
+found today looks like what was found before.
 """
 
 from __future__ import annotations
