@@ -295,6 +295,7 @@ def test_without_a_verdict_there_is_nothing_to_write(scan: Ledger, tmp_path: Pat
         run(ReviewConfig(scan.out, str(tmp_path / "r.xml"), "imglab"), Options())
 
 
+@pytest.mark.slow
 def test_a_round_of_review_is_cut_and_learnt_from_beside_the_old_crops(
     nnst: Callable[..., Any],
     scenes: Any,
