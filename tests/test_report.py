@@ -691,6 +691,10 @@ def test_the_keyboard_alone_leads_through_the_pictures(scan: Ledger, visit: Any)
     assert "below the threshold" in page.inner_text("#large aside")
     page.keyboard.press("Escape")
     assert not page.is_visible("#large")
+    # The browser tells of a closed dialog a moment after it has closed it.
+    page.wait_for_function(
+        "name => document.activeElement.querySelector('.name')?.title === name", arg=QUOTES
+    )
     assert selected(page) == QUOTES
     page.keyboard.press("?")
     assert page.is_visible("#keys")
