@@ -6,7 +6,8 @@ give the same bytes.
 
 `counting` counts, `listing` chooses what is shown, `beside` brings another scan, `thumbnails` and
 `warmth` make pictures, `page` puts a page together, `spreadsheet` is the CSV, `selection` what is
-exported; `explanation` is a page of its own, about one picture, and `comparison` one about two scans.
+exported; `explanation` is a page of its own, about one picture, and `comparison` one about two
+scans.
 """
 
 from __future__ import annotations
