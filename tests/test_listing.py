@@ -75,3 +75,12 @@ def test_a_listing_without_sizes_is_refused(tmp_path: Path) -> None:
         archive.plan(listing(tmp_path, [{"key": "a.jpg", "size": 1}, {"key": "b.jpg"}]))
     with pytest.raises(InputError, match="no column of pictures"):
         archive.plan(listing(tmp_path, [{"key": "a.jpg"}]))
+
+
+def test_a_listing_that_is_cut_in_its_pages_is_refused(tmp_path: Path) -> None:
+    path = Path(listing(tmp_path, [{"key": f"{n}.jpg", "size": n} for n in range(5000)]))
+    data = bytearray(path.read_bytes())
+    data[100:4000] = bytes(3900)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot read"):
+        archive.plan(str(path))

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from nnst import records, storage
 from nnst.archive import members, parquet
@@ -39,23 +38,27 @@ def plan(source: str, shard_images: int) -> tuple[pa.Table, dict[str, int]] | No
         return None
     with storage.open_stream(source) as stream:
         try:
-            schema = pq.read_schema(stream)
+            file = parquet.opened(stream)
         except (pa.ArrowException, OSError, ValueError):
             return None  # the reader of Parquet archives says what is wrong
+        schema = file.schema_arrow
         if parquet.holds_pictures(schema):
             return None
         name, size = _first(schema, _NAMES), _first(schema, _SIZES)
-        if name is None or size is None or not pa.types.is_integer(schema.field(size).type):
+        if name is None or size is None or not _fits(schema, name, size):
             return None
         stamp = _first(schema, _STAMPS)
         columns = [each for each in (name, size, stamp) if each]
-        stream.seek(0)
-        file = pq.ParquetFile(stream, pre_buffer=False)
         skipped: Counter[str] = Counter()
-        tables = [
-            _some(source, batch.select(columns), bool(stamp), skipped)
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False)
-        ]
+        try:
+            tables = [
+                _some(source, batch.select(columns), bool(stamp), skipped)
+                for batch in file.iter_batches(_ROWS_AT_ONCE, columns=columns, use_threads=False)
+            ]
+        except pa.ArrowException as error:
+            raise InputError(
+                f"cannot read the listing {source}: {error}", "write it again"
+            ) from None
     table = pa.concat_tables([*tables, records.INPUTS.empty_table()])
     shards = pa.array(np.arange(table.num_rows, dtype=np.int32) // np.int32(shard_images))
     table = table.set_column(table.num_columns - 1, records.INPUTS.field("shard"), shards)
@@ -67,6 +70,13 @@ def plan(source: str, shard_images: int) -> tuple[pa.Table, dict[str, int]] | No
 def _first(schema: pa.Schema, names: Sequence[str]) -> str | None:
     """The first of these columns that there is."""
     return next((name for name in names if name in schema.names), None)
+
+
+def _fits(schema: pa.Schema, name: str, size: str) -> bool:
+    """Whether the columns hold text and whole numbers."""
+    text = schema.field(name).type
+    whole = pa.types.is_integer(schema.field(size).type)
+    return whole and (pa.types.is_string(text) or pa.types.is_large_string(text))
 
 
 def _some(source: str, batch: pa.RecordBatch, stamped: bool, skipped: Counter[str]) -> pa.Table:

@@ -46,7 +46,7 @@ def find(stream: IO[bytes], place: Place) -> list[Stretch]:
     A row's bytes are the average of its row group: its own are not known before it is read.
     """
     try:
-        file = _open(stream)
+        file = opened(stream)
         columns = _columns(file.schema_arrow)
         if columns is None:
             found = ", ".join(file.schema_arrow.names)
@@ -79,7 +79,7 @@ def _find(file: pq.ParquetFile, columns: _Columns, place: Place, stamp: str) -> 
     return [Stretch(list(itertools.islice(found, count)), sequential=True) for count in counts]
 
 
-def _open(stream: IO[bytes]) -> pq.ParquetFile:
+def opened(stream: IO[bytes]) -> pq.ParquetFile:
     """The file, its columns known. Raises pyarrow's errors and ValueError."""
     try:
         return pq.ParquetFile(stream, buffer_size=_PAGE_BUFFER, pre_buffer=False)
@@ -163,7 +163,7 @@ class _Cursor:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stamp = _stamp(stream)
-        self._file = _open(stream)
+        self._file = opened(stream)
         columns = _columns(self._file.schema_arrow)
         self._path = columns.picture if columns else ""
         counts = [

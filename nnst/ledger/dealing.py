@@ -26,6 +26,9 @@ class Shards(Mapping[int, pa.Table]):
     def __iter__(self) -> Iterator[int]:
         return iter(self._places)
 
+    def __reversed__(self) -> Iterator[int]:
+        return reversed(self._places)
+
     def __len__(self) -> int:
         return len(self._places)
 

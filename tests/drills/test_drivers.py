@@ -113,7 +113,7 @@ def test_shards_done_in_reverse_change_no_byte(
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
     try:
-        for number, rows in reversed(backwards.shards().items()):
+        for number, rows in reversed(list(backwards.shards().items())):
             backwards.commit(scan_shard(task, number, rows))
     finally:
         torch.set_num_threads(threads)
