@@ -3,6 +3,7 @@ import { at, make } from "./elements.js";
 
 const ROW = 54; // pixels, as in label.css
 const SPARE = 4; // rows beyond what is in sight
+const TAIL = 11; // last letters of a name, always in sight: cameras count there
 
 export class List {
   constructor(app) {
@@ -36,12 +37,14 @@ export class List {
 
   add(index) {
     const file = this.app.files[index], cut = file.lastIndexOf("/") + 1;
+    const letters = [...file.slice(cut)];
     const thumb = make("img", { src: `pictures/${index}/thumb.jpg`, alt: "", decoding: "async", draggable: "false" });
     thumb.addEventListener("error", () => thumb.replaceWith(make("span", { class: "broken" }, "?")));
     const row = make("button", { type: "button", class: "row", tabindex: "-1", title: file },
       make("span", { class: "thumb" }, thumb),
       make("span", { class: "words" },
-        make("bdi", { class: "file" }, file.slice(cut)), make("bdi", { class: "folder" }, file.slice(0, cut))),
+        make("bdi", { class: "file" }, make("span", {}, letters.slice(0, -TAIL).join("")), make("span", {}, letters.slice(-TAIL).join(""))),
+        make("bdi", { class: "folder" }, file.slice(0, cut))),
       make("span", { class: "count" }));
     row.style.top = `${index * ROW}px`;
     row.addEventListener("click", () => { this.app.open(index); row.blur(); });
