@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +12,7 @@ from nnst import archive, images
 from nnst.errors import ImageError
 from workflows.cropsets import TrainingData
 from workflows.curriculum import Learnt
+from workflows.finishing import Finished
 from workflows.plots import Sample
 
 if TYPE_CHECKING:
@@ -25,15 +24,6 @@ if TYPE_CHECKING:
 # torch and matplotlib cost time to import: functions import what needs them.
 
 MOST_SAMPLES = 12  # held-out pictures shown, those with the most mistakes first
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A model with calibration and threshold, and what it finds in held-out pictures."""
-
-    model: Model
-    found: Evaluation | None  # None: they have no box
-    pictures: Sequence[JudgedPicture]  # with calibrated scores
 
 
 def log(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -9,18 +10,18 @@ from nnst import config, storage
 from nnst.config import group, setting
 from nnst.records import ModelSpec
 from nnst.training.settings import TrainingSettings
-from workflows import cropsets, curriculum, illustrating, judging, provenance
+from workflows import cropsets, curriculum, finishing, illustrating, judging, provenance
 from workflows.clock import Clock
 from workflows.commands import Options, Outcome
 from workflows.cropsets import TrainingData
 from workflows.curriculum import CascadeSettings, Course, Learnt, OnEpoch
 from workflows.fanout import FanoutSettings
-from workflows.illustrating import Finished
+from workflows.finishing import Finished
 from workflows.tracking import TrackingSettings
 from workflows.trainer import Crew, TrainerSettings
 
 if TYPE_CHECKING:
-    from nnst.evaluation import Evaluation
+    from nnst.evaluation import Evaluation, JudgedPicture
     from workflows.tracking import ModelVersion, Run
     from workflows.trainer import Row
 
@@ -103,7 +104,8 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
         learnt = curriculum.learn(_course(folder, settings, data, spec), tell)
         seconds = clock.keep()
         run.log_metrics({"training_seconds": seconds})
-        finished = _finish_model(folder, settings, data, learnt, run)
+        finished = _finished(folder, settings, data, learnt, run)
+        run.log_metrics(finished.metrics())
         model, found = finished.model, finished.found
         version = tracking.register(
             settings.name,
@@ -117,7 +119,7 @@ def run(settings: TrainConfig, options: Options) -> Outcome:
         illustrating.log(run, learnt, finished, data, settings.training)
     storage.remove(folder)  # what it held is in the run now
     done = _outcome(settings, data, version, found, [*learnt.notes, *run.problems], run)
-    costs = {"training_seconds": seconds, **_costs(model.spec)}
+    costs = {"training_seconds": seconds, **finishing.costs(model.spec)}
     return replace(done, document={**done.document, **costs})
 
 
@@ -244,15 +246,10 @@ def _teller(run: Run, settings: TrainConfig, clock: Clock) -> OnEpoch:
     return tell
 
 
-def _finish_model(
+def _finished(
     folder: str, settings: TrainConfig, data: TrainingData, learnt: Learnt, run: Run
 ) -> Finished:
-    """The saved model with calibration and threshold, and its figures on held-out pictures."""
-    from nnst import evaluation, models
-    from nnst.evaluation import drift
-    from nnst.training.operating import calibrated, fit_operating_point
-
-    spec = learnt.spec
+    """What was learnt as a model, with its threshold, figures and where it comes from."""
     facts = {
         "trained_on": sorted(data.trained_on(settings.share)),
         "data_digest": data.digest,
@@ -261,44 +258,13 @@ def _finish_model(
         "code_commit": provenance.code_commit(),
         "versions": provenance.versions(),
     }
-    raw = storage.join(folder, "raw")
-    models.save(raw, spec, learnt.weights, facts)
-    pictures = judging.judge_held_out(
-        data.sets, data.background, raw, settings.background_judged, settings.fanout
-    )
-    point = fit_operating_point(pictures, spec.labels[1:])
-    spec = replace(spec, calibration=point.calibration, threshold=point.threshold)
-    seen = [calibrated(picture, point.calibration) for picture in pictures]
-    facts |= {"validation": drift.of_pictures(seen, point.threshold).to_dict()}
-    final = storage.join(folder, "model")
-    models.save(final, spec, learnt.weights, facts)
-    run.log_metrics({"threshold": point.threshold, **_costs(spec)})
-    found = None
-    if any(picture.truth is not None and len(picture.truth) for picture in pictures):
-        found = evaluation.evaluate(pictures, spec.labels[1:], 0.0)
-        run.log_metrics(_validation_metrics(found))
-    return Finished(models.load(final), found, seen)
 
+    def judge(model_folder: str) -> Sequence[JudgedPicture]:
+        return judging.judge_held_out(
+            data.sets, data.background, model_folder, settings.background_judged, settings.fanout
+        )
 
-def _costs(spec: ModelSpec) -> dict[str, float]:
-    """What the model costs, under the names that every run has."""
-    from nnst import models
-
-    return {
-        "parameters": models.count_parameters(spec),
-        "first_layer_weights": models.first_layer_weights(spec),
-        "multiply_adds_per_window": models.multiply_adds(spec),
-        "multiply_adds_per_megapixel": models.multiply_adds(spec, (1000, 1000)),
-    }
-
-
-def _validation_metrics(found: Evaluation) -> dict[str, float]:
-    metrics = {"validation_map50": found.map50.value}
-    for item in found.labels:
-        label = storage.safe_name(item.label)
-        metrics[f"validation_ap50_{label}"] = item.ap50.value
-        metrics[f"validation_ap30_{label}"] = item.ap30.value
-    return metrics
+    return finishing.finish(folder, learnt, facts, judge)
 
 
 def _ap_tag(found: Evaluation | None) -> dict[str, str]:
