@@ -452,6 +452,33 @@ def send(script_cluster: ScriptCluster, workplace: Path) -> Callable[..., Ran]:
     return run
 
 
+@pytest.fixture(scope="session")
+def register_doubter(
+    mark_model: str, workplace: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, float], str]:
+    """Registers the mark's model under a name, its log-odds lowered by so much; gives the run."""
+
+    def register(name: str, doubt: float) -> str:
+        from nnst import models
+        from workflows import tracking
+
+        folder = f"{tmp_path_factory.mktemp('doubter')}/"
+        model = models.load(mark_model)
+        weights = dict(model.network.state_dict())
+        (bias,) = (each for each in weights if each.endswith("score.bias"))
+        weights[bias] = weights[bias].clone()
+        weights[bias][1] -= doubt
+        digest = models.save(folder, model.spec, weights)
+        with contextlib.chdir(workplace):
+            with tracking.start(name, "train by hand", params={}, tags={"verb": "train"}) as run:
+                version = tracking.register(name, run, folder, model.spec, digest)
+                run.log_tags({"model_version": str(version)})
+            assert run.problems == []
+        return run.run_id
+
+    return register
+
+
 @dataclass(frozen=True)
 class Rivals:
     """Two versions of the model `rival`, and the scans of the same pictures by each of them."""
@@ -464,16 +491,15 @@ class Rivals:
 @pytest.fixture(scope="session")
 def rivals(
     nnst: Callable[..., Ran],
-    workplace: Path,
+    register_doubter: Callable[[str, float], str],
     scenes: Scenes,
-    mark_model: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Rivals:
     """`rival/1` sees few of the marks, `rival/2`, which challenges it, sees them all."""
     folder = tmp_path_factory.mktemp("rivals")
     runs, scans, documents = [], [], []
     for version, doubt in (("1", 7.0), ("2", 0.0)):
-        runs.append(_register_rival(mark_model, f"{folder}/model-{version}/", doubt, workplace))
+        runs.append(register_doubter("rival", doubt))
         out = folder / f"scan-{version}"
         words = ("--model", f"rival/{version}", "--out", out, "--json")
         done = nnst("scan", scenes.folder, *words, "--set", "shard_images=5")
@@ -481,22 +507,3 @@ def rivals(
         scans.append(out)
         documents.append(done.document)
     return Rivals((runs[0], runs[1]), (scans[0], scans[1]), (documents[0], documents[1]))
-
-
-def _register_rival(source: str, folder: str, doubt: float, workplace: Path) -> str:
-    """The run that registered the model with its log-odds lowered by so much."""
-    from nnst import models
-    from workflows import tracking
-
-    model = models.load(source)
-    weights = dict(model.network.state_dict())
-    (name,) = (each for each in weights if each.endswith("score.bias"))
-    weights[name] = weights[name].clone()
-    weights[name][1] -= doubt
-    digest = models.save(folder, model.spec, weights)
-    with contextlib.chdir(workplace):
-        with tracking.start("rival", "train by hand", params={}, tags={"verb": "train"}) as run:
-            version = tracking.register("rival", run, folder, model.spec, digest)
-            run.log_tags({"model_version": str(version)})
-        assert run.problems == []
-    return run.run_id

@@ -112,18 +112,24 @@ def test_what_a_person_reads_names_both_and_the_pictures(nnst: Command, rivals: 
     assert "page: " in told
 
 
+@pytest.fixture(scope="module")
+def unseen(register_doubter: Callable[[str, float], str]) -> str:
+    """The run of a version that has scanned nothing."""
+    return register_doubter("unseen", 0.0)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("rival/2", "rival/2"), "are the same scan"),
         (("rival/9", "rival/2"), "no model rival/9"),
-        (("mark/1", "rival/2"), "run nnst scan ARCHIVE --model mark/1"),
+        (("unseen/1", "rival/2"), "run nnst scan ARCHIVE --model unseen/1"),
         (("0" * 32, "rival/2"), f"no run {'0' * 32}"),
         (("no/such/folder/", "rival/2"), "is no scan folder"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_what_to_run(
-    nnst: Command, rivals: Any, trained: Any, words: tuple[str, str], message: str
+    nnst: Command, rivals: Any, unseen: str, words: tuple[str, str], message: str
 ) -> None:
     done = nnst("compare", *words)
     assert done.code == 2
