@@ -4,8 +4,9 @@
 #   NNST_HOST                 127.0.0.1; the address to listen on, which has to be named to be open
 #   NNST_MLFLOW_PORT          5000
 #   NNST_MLFLOW_NAMES         names by which browsers and jobs reach it: mlflow.example:5000,...
-#   MLFLOW_BACKEND_STORE_URI  mlruns/mlflow.db here; postgresql://... for a team. MLflow reads it
-#                             from the environment, so that its password is in no list of processes
+#   MLFLOW_BACKEND_STORE_URI  mlruns/mlflow.db here; postgresql://... for a team (pip install
+#                             'psycopg[binary]'). MLflow reads it from the environment, so that its
+#                             password is in no list of processes
 #   MLFLOW_ARTIFACTS_DESTINATION  mlruns/artifacts here; s3://bucket/artifacts for a team
 set -euo pipefail
 
