@@ -26,7 +26,7 @@ from nnst.errors import InputError
 ROOT = Path(__file__).resolve().parents[1]
 
 # Modules that run code from what they read, or exist to write such files.
-BANNED = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve", "yaml")
+BANNED = ("cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve")
 # Functions that do, by their last two names as they are called.
 OPENERS = {
     "torch.load",
@@ -40,6 +40,10 @@ OPENERS = {
     "pytorch.load_model",
     "pyfunc.load_model",
     "pa.deserialize",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.full_load",
+    "yaml.unsafe_load",
 }
 BUILTINS = {"eval", "exec", "compile", "__import__"}
 
@@ -80,6 +84,8 @@ from ray import cloudpickle
 from torch import load
 def function():
     import yaml
+    yaml.load(text, yaml.Loader)
+    yaml.safe_load(text)
     torch.load(path, weights_only=True)
     torch.jit.load(path)
     torch.export.load(path)
@@ -92,8 +98,8 @@ def function():
     json.load(stream)
 """
     expected = (
-        "pickle joblib.numpy_pickle marshal ray.cloudpickle torch.load yaml torch.load jit.load "
-        "export.load np.load allow_pickle pytorch.load_model eval"
+        "pickle joblib.numpy_pickle marshal ray.cloudpickle torch.load yaml.load torch.load "
+        "jit.load export.load np.load allow_pickle pytorch.load_model eval"
     )
     assert sorted(doors(ast.parse(code))) == sorted(expected.split())
 

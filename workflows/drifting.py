@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from nnst import storage
 from nnst.errors import InputError
@@ -19,12 +21,20 @@ if TYPE_CHECKING:
 FILE = "drift.json"  # in the folder of a scan, and among its run's files
 VALIDATION = "validation"  # what model.json calls the distribution, beside its provenance
 MOST_LOOKED_AT = 5  # earlier scans, as some may have kept no distribution
+_CORNERS = ("x0", "y0", "x1", "y1")
 _NAMES = {"scores": "scores", "sides": "sizes in pixels"}
 
 
-def note(book: Ledger, run: Run, model: ModelRef) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a scan found that reaches the model's threshold."""
+
+    pictures: int  # with at least one such detection
+    detections: Distribution
+
+
+def note(book: Ledger, run: Run, model: ModelRef, found: Distribution) -> list[str]:
     """What there is to tell a person, a line each, after all of it is kept: in scan and run."""
-    found = _of_scan(book)
     document: dict[str, Any] = {"detections": found.to_dict(), "against": {}}
     for name, (where, before) in _earlier(book, run, model).items():
         document["against"][name] = _against(where, found, before)
@@ -42,18 +52,19 @@ def told(book: Ledger) -> list[str]:
     return list(storage.read_json(path)["lines"]) if storage.exists(path) else []
 
 
-def _of_scan(book: Ledger) -> Distribution:
-    """Of the scan's detections that reach the model's threshold."""
+def seen_in(book: Ledger) -> Seen:
+    """What the scan found. Its table is read once: a store is asked for each part of it."""
     from nnst.evaluation.drift import Distribution
 
     threshold = np.float32(book.plan["identity"]["model"]["threshold"])
+    pictures = 0
     scores, boxes = [np.zeros(0, np.float32)], [np.zeros((0, 4), np.float32)]
-    for rows in book.parts("detections", ["x0", "y0", "x1", "y1", "score"]):
-        kept = rows["score"].to_numpy() >= threshold
-        corners = [rows[name].to_numpy()[kept] for name in ("x0", "y0", "x1", "y1")]
-        scores.append(rows["score"].to_numpy()[kept])
-        boxes.append(np.stack(corners, axis=1))
-    return Distribution.of(np.concatenate(scores), np.concatenate(boxes))
+    for rows in book.parts("detections", ["image", *_CORNERS, "score"]):
+        kept = rows.filter(pc.greater_equal(rows["score"], pa.scalar(threshold, pa.float32())))
+        pictures += pc.count_distinct(kept["image"]).as_py()  # a picture's rows share a part
+        scores.append(kept["score"].to_numpy())
+        boxes.append(np.stack([kept[name].to_numpy() for name in _CORNERS], axis=1))
+    return Seen(pictures, Distribution.of(np.concatenate(scores), np.concatenate(boxes)))
 
 
 def _earlier(book: Ledger, run: Run, model: ModelRef) -> dict[str, tuple[str, Distribution | None]]:

@@ -72,11 +72,11 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
         if not finished:
             task = _task(settings, book, model)
             fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
-        found = _found(book)
+        seen = drifting.seen_in(book)
         if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
-            run.log_metrics(_metrics(book, found))
-            drifting.note(book, run, model)
-    return _outcome(book, settings, run, (found, *cost))
+            run.log_metrics(_metrics(book, seen.pictures))
+            drifting.note(book, run, model, seen.detections)
+    return _outcome(book, settings, run, (seen.pictures, *cost))
 
 
 def _cost(settings: ScanConfig, model: ModelRef) -> tuple[float, float]:
@@ -178,13 +178,6 @@ def _metrics(book: ledger.Ledger, found: int) -> dict[str, float]:
         "pictures_found": float(found),
         "detections": float(totals["tables"].get("detections", 0)),
     }
-
-
-def _found(book: ledger.Ledger) -> int:
-    """Pictures with a detection at or above the model's threshold."""
-    threshold = book.plan["identity"]["model"]["threshold"]
-    parts = (part["score"].to_pylist() for part in book.parts("images", ["score"]))
-    return sum(score is not None and score >= threshold for scores in parts for score in scores)
 
 
 def _dry_run(settings: ScanConfig, out: str, plan: archive.ArchivePlan, model: ModelRef) -> Outcome:
