@@ -489,21 +489,26 @@ class Rivals:
 
 
 @pytest.fixture(scope="session")
-def rivals(
+def make_rivals(
     nnst: Callable[..., Ran],
     register_doubter: Callable[[str, float], str],
     scenes: Scenes,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Rivals:
-    """`rival/1` sees few of the marks, `rival/2`, which challenges it, sees them all."""
-    folder = tmp_path_factory.mktemp("rivals")
-    runs, scans, documents = [], [], []
-    for version, doubt in (("1", 7.0), ("2", 0.0)):
-        runs.append(register_doubter("rival", doubt))
-        out = folder / f"scan-{version}"
-        words = ("--model", f"rival/{version}", "--out", out, "--json")
-        done = nnst("scan", scenes.folder, *words, "--set", "shard_images=5")
-        assert done.code == 0, done.err
-        scans.append(out)
-        documents.append(done.document)
-    return Rivals((runs[0], runs[1]), (scans[0], scans[1]), (documents[0], documents[1]))
+) -> Callable[[str], Rivals]:
+    """Makes two versions of a name: the first sees few of the marks, the second, which challenges
+    it, sees them all."""
+
+    def make(name: str) -> Rivals:
+        folder = tmp_path_factory.mktemp("rivals")
+        runs, scans, documents = [], [], []
+        for version, doubt in (("1", 7.0), ("2", 0.0)):
+            runs.append(register_doubter(name, doubt))
+            out = folder / f"scan-{version}"
+            words = ("--model", f"{name}/{version}", "--out", out, "--json")
+            done = nnst("scan", scenes.folder, *words, "--set", "shard_images=5")
+            assert done.code == 0, done.err
+            scans.append(out)
+            documents.append(done.document)
+        return Rivals((runs[0], runs[1]), (scans[0], scans[1]), (documents[0], documents[1]))
+
+    return make

@@ -13,10 +13,12 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 TRAP = "127.0.0.1"
+SETTLE_S = 0.2
 _ESTABLISHED = 1  # of the states of TCP_INFO: no end has closed it
 REASONS = {200: "OK", 301: "Moved", 302: "Found", 304: "Not Modified", 404: "Not Found"}
 
@@ -62,6 +64,7 @@ class LocalWeb:
         self.trapped: list[str] = []
         self.port = 0
         self._open: dict[str, set[asyncio.StreamWriter]] = {host: set() for host in self.hosts}
+        self._most: Counter[str] = Counter()
         self._servers: list[asyncio.Server] = []
         self._ready = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -146,8 +149,18 @@ class LocalWeb:
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines if line)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        connections = sum(not _is_closed(writer) for writer in self._open[host])
-        return Request(host, first.split(" ")[1], headers, time.monotonic(), connections)
+        begun = time.monotonic()
+        return Request(host, first.split(" ")[1], headers, begun, await self._connections(host))
+
+    async def _connections(self, host: str) -> int:
+        """How many are open. One more than there ever were have to be so a moment later too: on a
+        busy machine the end of one may arrive behind the beginning of the next."""
+        found = [writer for writer in self._open[host] if not _is_closed(writer)]
+        if len(found) > max(1, self._most[host]):
+            await asyncio.sleep(SETTLE_S)
+            found = [writer for writer in found if not _is_closed(writer)]
+            self._most[host] = max(self._most[host], len(found))
+        return len(found)
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> bool:
         """Say what the site says; whether the connection stays open."""

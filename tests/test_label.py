@@ -53,18 +53,18 @@ def pictures(
 def asked(url: str, path: str = "", method: str = "GET", **headers: str) -> tuple[int, bytes, Any]:
     """Status, body and headers of an answer; nothing is followed, resolved or added."""
     parts = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
     body = headers.pop("body", None)
-    connection.putrequest(method, parts.path + path, skip_host="Host" in headers)
-    for name, value in headers.items():
-        connection.putheader(name.replace("_", "-"), value)
-    if body is not None:
-        connection.putheader("Content-Length", str(len(body.encode())))
-    connection.endheaders(body.encode() if body is not None else None)
-    answer = connection.getresponse()
-    data = answer.read()
-    connection.close()
-    return answer.status, data, answer.headers
+    with contextlib.closing(
+        http.client.HTTPConnection("127.0.0.1", parts.port, timeout=60)
+    ) as connection:
+        connection.putrequest(method, parts.path + path, skip_host="Host" in headers)
+        for name, value in headers.items():
+            connection.putheader(name.replace("_", "-"), value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body.encode())))
+        connection.endheaders(body.encode() if body is not None else None)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
 
 
 def put(url: str, **entry: Any) -> tuple[int, Any]:

@@ -17,6 +17,12 @@ from workflows.pairing import Judged
 Command = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def rivals(make_rivals: Callable[[str], Any]) -> Any:
+    """`boxer/1` and `boxer/2`, which nothing else scans with or judges."""
+    return make_rivals("boxer")
+
+
 @pytest.fixture
 def client(workplace: Path) -> MlflowClient:
     """What is recorded in the workplace."""
@@ -24,7 +30,7 @@ def client(workplace: Path) -> MlflowClient:
 
 
 def aliases(client: MlflowClient) -> dict[str, str]:
-    found = client.get_registered_model("rival").aliases
+    found = client.get_registered_model("boxer").aliases
     return {alias: str(version) for alias, version in found.items()}
 
 
@@ -33,15 +39,15 @@ def test_only_a_better_version_becomes_the_champion(
 ) -> None:
     """From the first champion over what is missing and refused to the second, and back by force."""
     assert aliases(client) == {"challenger": "2"}  # training never promotes
-    assert nnst("promote", "rival", "1").out.startswith("rival/1 is the champion of rival now")
+    assert nnst("promote", "boxer", "1").out.startswith("boxer/1 is the champion of boxer now")
     assert aliases(client) == {"challenger": "2", "champion": "1"}
 
-    missing = nnst("promote", "rival", "challenger")
+    missing = nnst("promote", "boxer", "challenger")
     assert missing.code == 2
-    assert "there is no evaluation of rival/2 nor of rival/1" in missing.err
+    assert "there is no evaluation of boxer/2 nor of boxer/1" in missing.err
     assert "nnst evaluate SCAN TRUTH" in missing.err
     assert nnst("evaluate", rivals.scans[1], scenes.truth).code == 0
-    assert "no evaluation of rival/1;" in nnst("promote", "rival", "2").err
+    assert "no evaluation of boxer/1;" in nnst("promote", "boxer", "2").err
 
     other = tmp_path / "other.xml"  # the same boxes, and yet another truth
     other.write_text(scenes.truth.read_text().replace("scene9.png", "./scene9.png"))
@@ -49,31 +55,31 @@ def test_only_a_better_version_becomes_the_champion(
     for name in scenes.boxes:
         (tmp_path / name).write_bytes((scenes.folder / name).read_bytes())
     assert nnst("evaluate", rivals.scans[0], other).code == 0
-    assert nnst("promote", "rival", "2").code == 2
+    assert nnst("promote", "boxer", "2").code == 2
 
     worse = nnst("evaluate", rivals.scans[0], scenes.truth, "--json").document
-    assert nnst("promote", "rival", "2", "--dry-run").out.startswith("would make rival/2 the")
+    assert nnst("promote", "boxer", "2", "--dry-run").out.startswith("would make boxer/2 the")
     assert aliases(client)["champion"] == "1"
-    better = nnst("promote", "rival", "2", "--json").document
+    better = nnst("promote", "boxer", "2", "--json").document
     figures = better["challenger"]["map50"], better["champion"]["map50"]
     assert figures[0] > figures[1] == pytest.approx(worse["map50"]["value"])
     assert aliases(client) == {"champion": "2"}
-    assert "better than rival/1" in client.get_model_version("rival", "2").tags["promoted"]
+    assert "better than boxer/1" in client.get_model_version("boxer", "2").tags["promoted"]
 
-    refused = nnst("promote", "rival", "1")
+    refused = nnst("promote", "boxer", "1")
     assert refused.code == 1
     assert f"{figures[1]:.4f}" in refused.err
     assert f"{figures[0]:.4f}" in refused.err
     assert aliases(client) == {"champion": "2"}
-    forced = nnst("promote", "rival", "1", "--force", "--json").document
+    forced = nnst("promote", "boxer", "1", "--force", "--json").document
     assert (forced["forced"], aliases(client)) == (True, {"champion": "1"})
-    assert nnst("promote", "rival", "1").out == "rival/1 is the champion already\n"
+    assert nnst("promote", "boxer", "1").out == "boxer/1 is the champion already\n"
 
 
 def test_a_version_or_alias_that_is_not_there_is_refused(nnst: Command, rivals: Any) -> None:
-    assert "no model rival/9" in nnst("promote", "rival", "9").err
-    assert "no model rival@best" in nnst("promote", "rival", "best").err
-    assert nnst("promote", "rivals", "1").code == 2
+    assert "no model boxer/9" in nnst("promote", "boxer", "9").err
+    assert "no model boxer@best" in nnst("promote", "boxer", "best").err
+    assert nnst("promote", "boxers", "1").code == 2
 
 
 def test_an_evaluation_is_a_run_below_the_scans(
@@ -84,11 +90,11 @@ def test_an_evaluation_is_a_run_below_the_scans(
         done = nnst("evaluate", rivals.scans[1], scenes.truth, "--json")
         assert done.document["problems"] == []
     scan_run = rivals.documents[1]["run_id"]
-    experiment = client.get_experiment_by_name("rival").experiment_id
+    experiment = client.get_experiment_by_name("boxer").experiment_id
     wanted = f"tags.`mlflow.parentRunId` = '{scan_run}'"
     (own,) = client.search_runs([experiment], filter_string=wanted)
     assert own.info.status == "FINISHED"
-    assert (own.data.tags["model"], own.data.tags["verb"]) == ("rival/2", "evaluate")
+    assert (own.data.tags["model"], own.data.tags["verb"]) == ("boxer/2", "evaluate")
     assert own.data.metrics["map50"] == pytest.approx(done.document["map50"]["value"])
     assert own.data.metrics["unseen_map50"] == own.data.metrics["map50"]
     (truth,) = own.inputs.dataset_inputs
