@@ -11,7 +11,7 @@ import pytest
 from mlflow import MlflowClient
 
 from nnst import images, models
-from workflows import compare_models, comparison
+from workflows import compare_models, comparison, family, tracking
 
 BASE = """
 background_judged = 2
@@ -155,3 +155,27 @@ def test_what_is_not_known_is_a_dash_and_large_numbers_are_short() -> None:
     row = {"model": "mlp", "parameters": 4_953_002, "multiply_adds_per_window": 4_952_000}
     line = comparison.as_text([row])[1]
     assert line.split() == ["mlp", "4,953,002", "-", "4.95", "M", "-", "-", "-", "-"]
+
+
+def test_without_a_name_models_are_called_after_the_logo(
+    nnst: Callable[..., Any], crop_set: Path, tmp_path: Path
+) -> None:
+    told = nnst("compare-models", crop_set, "--dry-run", "--json", at=tmp_path).document["models"]
+    assert len(told) == 3
+    for model, plan in told.items():
+        (logo,) = plan["labels"]
+        assert plan["name"] == f"{logo}-{model}"
+
+
+@pytest.mark.parametrize(
+    ("logos", "name"),
+    [
+        (("PARE",), "PARE"),
+        (("Coca Cola", "ä/b"), "Coca_Cola-ä_b"),
+        (("..",), "logo"),
+        (("x" * 500,), "x" * 60),
+    ],
+)
+def test_a_name_of_logos_is_one_that_a_model_may_have(logos: tuple[str, ...], name: str) -> None:
+    assert family.called_after(logos) == name
+    tracking.check_model_name(name)

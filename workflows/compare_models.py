@@ -30,7 +30,7 @@ class CompareModelsConfig:
     """Settings of nnst compare-models."""
 
     crops: tuple[str, ...] = setting(help="output folders of nnst crop")
-    name: str = setting(help="of the experiment; the models are NAME-mlp, NAME-lenet, ...")
+    name: str = setting("", "of the experiment; models are NAME-mlp, ...; the logo's by default")
     models: tuple[Literal["mlp", "lenet", "cascade"], ...] = setting(
         ("mlp", "lenet", "cascade"), "a model to train; say it again for each"
     )

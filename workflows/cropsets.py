@@ -91,20 +91,31 @@ def open_sets(wanted: Wanted, dry_run: bool) -> TrainingData:
 
     Raises InputError when a set is unfinished, or none has a logo.
     """
-    sets = tuple(Ledger.open(storage.absolute(path), "crop") for path in wanted.crops)
+    sets, labels = _opened(wanted.crops)
+    height, width = sets[0].plan["identity"]["settings"]["window_hw"]
+    background: tuple[Ledger, ...] = ()
+    if wanted.background and not dry_run:
+        background = (_cut_background(wanted, (height, width)),)
+    return TrainingData(sets, background, labels, (height, width))
+
+
+def logos_of(paths: Sequence[str]) -> tuple[str, ...]:
+    """The labels that crop sets teach, in alphabetical order. Raises InputError as `open_sets`."""
+    return _opened(paths)[1][1:]
+
+
+def _opened(paths: Sequence[str]) -> tuple[tuple[Ledger, ...], tuple[str, ...]]:
+    """The crop sets at these paths, and their labels, background first."""
+    sets = tuple(Ledger.open(storage.absolute(path), "crop") for path in paths)
     for book in sets:
         if not book.is_done():
             raise InputError(f"{book.out} is not finished", "run its nnst crop again")
     found = [annotation for book in sets for _, annotation in crops.read_truth(book)]
     labels = _labels(sets, found)
     if len(labels) == 1:
-        names = ", ".join(wanted.crops)
+        names = ", ".join(paths)
         raise InputError(f"no box with a logo in {names}", "draw boxes with imglab, and crop again")
-    height, width = sets[0].plan["identity"]["settings"]["window_hw"]
-    background: tuple[Ledger, ...] = ()
-    if wanted.background and not dry_run:
-        background = (_cut_background(wanted, (height, width)),)
-    return TrainingData(sets, background, labels, (height, width))
+    return sets, labels
 
 
 def _labels(sets: Sequence[Ledger], found: Sequence[Annotation]) -> tuple[str, ...]:

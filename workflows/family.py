@@ -6,6 +6,7 @@ does only what is missing; a training that was interrupted goes on from its own 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 from nnst import config, storage
 from nnst.errors import InputError, JobFailed
 from nnst.ledger import Ledger
-from workflows import provenance
+from workflows import cropsets, provenance
 from workflows.commands import Options
 
 if TYPE_CHECKING:
     from workflows.tracking import Run, TrackingSettings
+
+
+LONGEST_NAME = 60  # of those that nobody gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,13 @@ class Shared:
 def shared_settings(crops: Sequence[str], name: str, base: str, given: Mapping[str, Any]) -> Shared:
     """The settings in the TOML file `base`, if there is one, under those that were given.
 
-    Raises InputError when nnst train would not take them, or a crop set is not one.
+    Without a name the family is called after its logos. Raises InputError when nnst train would
+    not take them, or a crop set is not one.
     """
     from workflows import tracking
     from workflows.__main__ import config_class
 
+    name = name or called_after(cropsets.logos_of(crops))
     tracking.check_model_name(name)
     wanted = {key: value for key, value in given.items() if value}
     values = {**(config.read(base) if base else {}), **wanted}
@@ -49,6 +55,12 @@ def shared_settings(crops: Sequence[str], name: str, base: str, given: Mapping[s
     whole = tuple(storage.absolute(path) for path in crops)
     config.build(config_class("train"), {**values, "crops": whole, "name": name}, base)
     return Shared(whole, name, values)
+
+
+def called_after(logos: Sequence[str]) -> str:
+    """A name that a model may have, of the labels of its logos."""
+    words = re.sub(r"[^\w.+-]+", "_", "-".join(logos))
+    return words.lstrip(".+-")[:LONGEST_NAME] or "logo"
 
 
 def folder_of(shared: Shared, place: str, kind: str, more: Mapping[str, Any]) -> str:

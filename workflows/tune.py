@@ -30,7 +30,7 @@ class TuneConfig:
     """Settings of nnst tune."""
 
     crops: tuple[str, ...] = setting(help="output folders of nnst crop")
-    name: str = setting(help="of the experiment; the models are NAME-tune/1, NAME-tune/2, ...")
+    name: str = setting("", "of the experiment; models are NAME-tune/1, ...; the logo's by default")
     trials: int = setting(16, "trainings, of which the first has the settings as they are")
     space: str = setting("", "a TOML file of settings to try, each with low and high, or a list")
     base: str = setting("", "a TOML file of settings of nnst train that all trials share")
@@ -77,7 +77,7 @@ def run(settings: TuneConfig, options: Options) -> Outcome:
         storage.put(path, text.encode())
         _record(run, found, best, text)
     storage.remove(storage.join(folder, "training"))  # checkpoints of what was stopped early
-    return _outcome(settings, found, best, path, run)
+    return _outcome(shared, found, best, path, run)
 
 
 def _shared(settings: TuneConfig) -> Shared:
@@ -212,9 +212,7 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _outcome(
-    settings: TuneConfig, found: Sequence[Tried], best: Tried, path: str, run: Run
-) -> Outcome:
+def _outcome(shared: Shared, found: Sequence[Tried], best: Tried, path: str, run: Run) -> Outcome:
     document = {
         "run_id": run.run_id,
         "trials": [_row(each) for each in found],
@@ -238,6 +236,6 @@ def _outcome(
         *(f"note:  trial {each.number} failed: {each.failed}" for each in failed),
         *(f"note:  {problem}" for problem in run.problems),
         f"run:   {run.url}",
-        f"next:  nnst train {' '.join(settings.crops)} --name {settings.name} --config {path}",
+        f"next:  nnst train {' '.join(shared.crops)} --name {shared.name} --config {path}",
     ]
     return Outcome(document, "\n".join(lines))
