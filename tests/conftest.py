@@ -512,3 +512,9 @@ def make_rivals(
         return Rivals((runs[0], runs[1]), (scans[0], scans[1]), (documents[0], documents[1]))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def rivals(make_rivals: Callable[[str], Rivals]) -> Rivals:
+    """`rival/1` and `rival/2`."""
+    return make_rivals("rival")

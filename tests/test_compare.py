@@ -60,12 +60,6 @@ def test_each_detection_is_one_object_and_labels_do_not_mix() -> None:
 
 
 @pytest.fixture(scope="module")
-def rivals(make_rivals: Callable[[str], Any]) -> Any:
-    """`rival/1` and `rival/2`, which nothing else scans with or judges."""
-    return make_rivals("rival")
-
-
-@pytest.fixture(scope="module")
 def compared(nnst: Command, rivals: Any) -> Any:
     done = nnst("compare", *rivals.scans, "--json")
     assert done.code == 0, done.err
