@@ -178,6 +178,27 @@ def chromium() -> Iterator[Any]:
         started.close()
 
 
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page on a small screen, until a selector of its is there. Afterwards: no script has
+    failed, no dialog came up."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 720})
+    context.set_default_timeout(30_000)
+    faults: list[str] = []
+
+    def opened(url: str, ready: str) -> Any:
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("dialog", lambda dialog: faults.append(f"dialog {dialog.message}"))
+        page.goto(url)
+        page.wait_for_selector(ready)
+        return page
+
+    yield opened
+    context.close()
+    assert faults == []
+
+
 @dataclass
 class Served:
     """A page's server in a process of its own: its address, and how to end it."""
