@@ -18,8 +18,6 @@ from nnst.evaluation.differences import Found, differ
 
 Command = Callable[..., Any]
 
-CHROMIUM = Path("/usr/bin/chromium")
-
 
 def found(*rows: tuple[float, float, float, float, float], label: str = "mark") -> Found:
     """Detections of one picture, at a threshold of a half: x0 y0 x1 y1 score."""
@@ -145,22 +143,10 @@ def test_a_dry_run_writes_nothing(nnst: Command, rivals: Any, tmp_path: Path) ->
 # The page
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu"]
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
-        yield chromium
-        chromium.close()
-
-
 @pytest.fixture
-def page(compared: Any, browser: Any) -> Iterator[Any]:
+def page(compared: Any, chromium: Any) -> Iterator[Any]:
     """The page without a network; it complains of nothing."""
-    context = browser.new_context(viewport={"width": 1024, "height": 700}, offline=True)
+    context = chromium.new_context(viewport={"width": 1024, "height": 700}, offline=True)
     shown = context.new_page()
     complaints: list[str] = []
     shown.on("console", lambda message: complaints.append(message.text))
@@ -213,7 +199,7 @@ def ui(rivals: Any, workplace: Path) -> Iterator[str]:
 
 
 def test_mlflows_compare_page_shows_both_evaluations_side_by_side(
-    nnst: Command, rivals: Any, scenes: Any, workplace: Path, ui: str, browser: Any, tmp_path: Path
+    nnst: Command, rivals: Any, scenes: Any, workplace: Path, ui: str, chromium: Any, tmp_path: Path
 ) -> None:
     for out in rivals.scans:
         assert nnst("evaluate", out, scenes.truth).code == 0
@@ -222,7 +208,7 @@ def test_mlflows_compare_page_shows_both_evaluations_side_by_side(
     wanted = f"tags.verb = 'evaluate' and params.truth = '{scenes.truth}'"
     found = client.search_runs([experiment], filter_string=wanted)
     assert {run.data.tags["model"] for run in found} == {"rival/1", "rival/2"}
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context = chromium.new_context(viewport={"width": 1400, "height": 1000})
     shown = context.new_page()
     runs = json.dumps([run.info.run_id for run in found])
     shown.goto(f'{ui}/#/compare-runs?runs={runs}&experiments=["{experiment}"]')
