@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
         yield ray.get_runtime_context().gcs_address
         ray.shutdown()
+
+
+@pytest.fixture
+def idle(cluster: str) -> None:
+    """Every CPU of the session's Ray is free: what was stopped before gives them back late."""
+    import ray
+
+    cpus, deadline = ray.cluster_resources()["CPU"], time.monotonic() + 120
+    while ray.available_resources().get("CPU", 0) < cpus:
+        assert time.monotonic() < deadline, ray.available_resources()
+        time.sleep(0.2)
 
 
 @pytest.fixture(scope="session")

@@ -184,6 +184,24 @@ def test_remove_takes_a_file_or_a_whole_folder_and_nothing_else(folder: str) -> 
     assert storage.names(folder) == ["ab"]
 
 
+def test_a_sweep_waits_for_what_is_on_its_way_out_and_then_gives_up(tmp_path: Path) -> None:
+    stopped = threading.Event()
+
+    def write() -> None:
+        number = 0
+        while not stopped.is_set():
+            storage.put_quickly(tmp_path / "swept" / "deep" / str(number := number + 1), b"x")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    threading.Timer(1.0, stopped.set).start()
+    while writer.is_alive():
+        storage.sweep(tmp_path / "swept")  # raises nothing, whoever wins
+    storage.sweep(tmp_path / "swept")
+    storage.sweep(tmp_path / "swept")  # nothing there, nothing happens
+    assert storage.names(tmp_path) == []
+
+
 def test_walk_lists_every_file_in_the_order_of_the_names(folder: str) -> None:
     for name in ("b", "a/x", "a.txt", "a0", "a/c/y", ".git/config", "a/.put-0123", "a/.b/z"):
         storage.put(storage.join(folder, name), name.encode())

@@ -198,6 +198,7 @@ def test_a_rank_killed_at_three_steps_changes_no_bit(
     assert found.history == expected.history
 
 
+@pytest.mark.usefixtures("idle")
 def test_elastic_training_begins_with_the_workers_there_are_and_goes_on_whoever_trained_before(
     learn: Learn, undisturbed: tuple[Path, Fitted], cluster: str, tmp_path: Path
 ) -> None:

@@ -76,7 +76,7 @@ def run(settings: TuneConfig, options: Options) -> Outcome:
         text = config.to_toml(family.merged(shared.values, config.nested(best.point)))
         storage.put(path, text.encode())
         _record(run, found, best, text)
-    storage.remove(storage.join(folder, "training"))  # checkpoints of what was stopped early
+    storage.sweep(storage.join(folder, "training"))  # checkpoints of what was stopped early
     return _outcome(shared, found, best, path, run)
 
 

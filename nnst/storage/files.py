@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 from nnst.errors import InputError
@@ -16,6 +17,7 @@ from nnst.storage.entries import Entry
 from nnst.storage.paths import Path, is_remote
 
 _AT_ONCE = 16  # requests to a store, each of which is nearly all waiting
+_SWEEPS, _PAUSE_S = 20, 0.25  # tries to remove what is being written yet
 
 
 def exists(path: Path) -> bool:
@@ -107,6 +109,18 @@ def remove(path: Path) -> None:
         store.remove(path)
     else:
         disk.remove(path)
+
+
+def sweep(path: Path) -> None:
+    """Like `remove`, for what nobody needs any more.
+
+    A process on its way out may write there yet. It is waited for a little; then the rest stays.
+    """
+    for _ in range(_SWEEPS):
+        with suppress(OSError):
+            remove(path)
+            return
+        time.sleep(_PAUSE_S)
 
 
 def names(folder: Path) -> list[str]:

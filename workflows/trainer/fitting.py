@@ -6,7 +6,6 @@ whose list was cut short could never go on. Ray has a folder of its own for each
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
@@ -47,8 +46,7 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
         except ray.train.TrainingFailedError as error:
             raise crews.failure(error, crew) from error
         finally:
-            with contextlib.suppress(OSError):  # a worker that is on its way out writes there yet
-                storage.remove(attempts)
+            storage.sweep(attempts)  # a worker that is on its way out may write there yet
     place, position = task.checkpoints, task.position(crew.workers)
     if checkpoints.newest(place, position) < task.epochs:
         raise JobFailed("the last checkpoint is broken", "run the same command again to go on")
