@@ -21,7 +21,7 @@ from nnst.models import Network, networks
 from nnst.models.scoring import ready
 from nnst.pyramid import Halves
 from nnst.records import ModelSpec, PyramidLevel
-from nnst.windows import canvases
+from nnst.windows import Canvas, canvases
 from nnst.windows.maps import span, tiles
 
 SPEC = ModelSpec("scout", ("", "object"), (16, 24), 4, widths=(3, 4, 4, 6))
@@ -71,28 +71,29 @@ def level_sets(draw: st.DrawFn) -> Levels:
     return [noise(hw, seed) for seed, hw in enumerate(sizes)]
 
 
-CANVASES = st.tuples(st.integers(40, 150), st.integers(40, 150))
+SIDES = st.integers(40, 150)
+CANVASES = st.builds(Canvas, st.tuples(SIDES, SIDES), st.sampled_from([8, 64, 2048]))
 
 
 @settings(max_examples=40, deadline=None)
-@given(spec=specs(), levels=level_sets(), canvas_hw=CANVASES, seed=st.integers(0, 99))
+@given(spec=specs(), levels=level_sets(), canvas=CANVASES, seed=st.integers(0, 99))
 def test_scores_through_canvases_are_those_of_each_level_alone(
-    spec: ModelSpec, levels: Levels, canvas_hw: tuple[int, int], seed: int
+    spec: ModelSpec, levels: Levels, canvas: Canvas, seed: int
 ) -> None:
     network = networks.build(spec, seed)
-    maps = windows.score_maps(levels, spec, scorer(network), canvas_hw)
+    maps = windows.score_maps(levels, spec, scorer(network), canvas)
     assert len(maps) == len(levels)
     for level, found in zip(levels, maps, strict=True):
         assert_same(found, windows.score_map(network, level))
 
 
 @settings(max_examples=10, deadline=None)
-@given(spec=specs(), levels=level_sets(), canvas_hw=CANVASES)
+@given(spec=specs(), levels=level_sets(), canvas=CANVASES)
 def test_scores_through_canvases_are_those_of_each_window_alone(
-    spec: ModelSpec, levels: Levels, canvas_hw: tuple[int, int]
+    spec: ModelSpec, levels: Levels, canvas: Canvas
 ) -> None:
     network = networks.build(spec, seed=1)
-    maps = windows.score_maps(levels, spec, scorer(network), canvas_hw)
+    maps = windows.score_maps(levels, spec, scorer(network), canvas)
     for level, found in zip(levels, maps, strict=True):
         assert_same(found, windows.score_windows_one_by_one(network, level))
 
@@ -107,7 +108,7 @@ def test_levels_of_several_pictures_on_canvases_of_the_real_size() -> None:
         for level in pyramid.levels(Halves(noise(hw, seed)), [1.5, 1.0, 0.5, 0.2], (22, 12))
     ]
     maps = windows.score_maps([*levels, noise((23, 500))], spec, scorer(network))
-    assert max(level.shape[1] for level in levels) > 2 * windows.CANVAS_HW[1]
+    assert max(level.shape[1] for level in levels) > 2 * windows.CANVAS.hw[1]
     for level, found in zip(levels, maps, strict=False):
         assert found.size
         assert_same(found, windows.score_map(network, level))
@@ -124,12 +125,12 @@ def test_no_levels_are_no_maps_and_nobody_is_asked() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(levels=level_sets(), canvas_hw=CANVASES)
+@given(levels=level_sets(), canvas=CANVASES)
 def test_no_tile_lies_over_another_and_no_more_of_a_canvas_is_scored_than_is_used(
-    levels: Levels, canvas_hw: tuple[int, int]
+    levels: Levels, canvas: Canvas
 ) -> None:
     """Each tile lies whole on its canvas, where a window of the network can begin."""
-    whole_hw = canvases._at_least(canvas_hw, SPEC)
+    whole_hw = canvases._at_least(canvas.hw, SPEC)
     assert all(side % SPEC.stride == 0 for side in whole_hw)
     cut = [
         canvases._Tile(index, rows, columns, level[span(rows, SPEC, 0), span(columns, SPEC, 1)])
@@ -144,23 +145,23 @@ def test_no_tile_lies_over_another_and_no_more_of_a_canvas_is_scored_than_is_use
         assert (place.y % SPEC.stride, place.x % SPEC.stride) == (0, 0)
         assert place.y + height <= whole_hw[0]
         assert place.x + width <= whole_hw[1]
-        canvas = taken.setdefault(place.canvas, np.zeros(whole_hw, np.int64))
-        canvas[place.y : place.y + height, place.x : place.x + width] += 1
-    assert all(canvas.max() == 1 for canvas in taken.values())
+        covered = taken.setdefault(place.canvas, np.zeros(whole_hw, np.int64))
+        covered[place.y : place.y + height, place.x : place.x + width] += 1
+    assert all(covered.max() == 1 for covered in taken.values())
     assert sorted(taken) == list(range(len(taken)))  # none is scored for nothing
 
     seen: list[tuple[int, ...]] = []
     network = networks.build(SPEC)
 
-    def score(canvas: np.ndarray) -> np.ndarray:
-        seen.append(canvas.shape)
-        return windows.score_batch(network, canvas[None])[0]
+    def score(pixels: np.ndarray) -> np.ndarray:
+        seen.append(pixels.shape)
+        return windows.score_batch(network, pixels[None])[0]
 
-    windows.score_maps(levels, SPEC, score, canvas_hw)
+    windows.score_maps(levels, SPEC, score, canvas)
     wanted = []
-    for canvas in taken.values():
-        used = [int(np.flatnonzero(canvas.any(axis=axis)).max()) + 1 for axis in (1, 0)]
-        rounded = [-(-side // canvases.GRAIN) * canvases.GRAIN for side in used]
+    for covered in taken.values():
+        used = [int(np.flatnonzero(covered.any(axis=axis)).max()) + 1 for axis in (1, 0)]
+        rounded = [-(-side // canvas.grain) * canvas.grain for side in used]
         wanted.append((*map(min, rounded, whole_hw), 3))
     assert sorted(seen) == sorted(wanted)
 
@@ -168,7 +169,7 @@ def test_no_tile_lies_over_another_and_no_more_of_a_canvas_is_scored_than_is_use
 def test_a_canvas_that_is_smaller_than_the_window_grows() -> None:
     network = networks.build(SPEC)
     level = noise((60, 90))
-    (found,) = windows.score_maps([level], SPEC, scorer(network), (5, 7))
+    (found,) = windows.score_maps([level], SPEC, scorer(network), Canvas((5, 7), 64))
     assert_same(found, windows.score_map(network, level))
 
 

@@ -20,12 +20,14 @@ from hypothesis import strategies as st
 from nnst import boxes as boxes_
 from nnst import detector as detectors
 from nnst import images, models
-from nnst.detector import Cascade, DetectorSettings, Sliding, Stopwatch
-from nnst.detector.pictures import batches
+from nnst.detector import Cascade, DetectorSettings, Sliding
+from nnst.detector.pictures import AT_ONCE, batches
 from nnst.errors import ConfigError, InputError
 from nnst.models import Model
 from nnst.pyramid import Halves
 from nnst.records import Detections, ModelSpec
+from nnst.stopwatch import Stopwatch
+from nnst.windows import GPU_CANVAS
 
 Draw = Callable[..., np.ndarray]
 
@@ -181,6 +183,36 @@ def test_several_pictures_at_once_give_what_each_gives_alone(
         together = cascade.detect_pictures([every[index] for index in order])
         for index, found in zip(order, together, strict=True):
             assert same(found, alone[index])
+
+
+def test_the_large_canvas_of_a_gpu_gives_nearly_what_small_ones_give(
+    cascade: Cascade, model: Model, draw: Draw, picture_of: Any
+) -> None:
+    """And to the bit the same in whatever company, as all of it is one pass of one shape."""
+    every, large = pictures(draw, picture_of), Cascade(model)
+    large.canvas = GPU_CANVAS
+    together = large.detect_pictures(every)
+    for picture, found in zip(every, together, strict=True):
+        assert same(found, large.detect_stored(picture))
+        plain = cascade.detect_stored(picture)
+        sure = plain[plain.scores > 0.5]
+        best = found[: len(sure)]
+        np.testing.assert_allclose(best.boxes, sure.boxes, atol=1.0)
+        np.testing.assert_allclose(best.scores, sure.scores, atol=0.02)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_finds_what_the_cpu_finds_in_whatever_company(
+    cascade: Cascade, model: Model, draw: Draw, picture_of: Any
+) -> None:
+    every, there = pictures(draw, picture_of), Cascade(model, device="cuda")
+    together = there.detect_pictures(every)
+    for picture, found in zip(every, together, strict=True):
+        assert same(found, there.detect_stored(picture))
+        plain = cascade.detect_stored(picture)
+        sure = plain[plain.scores > 0.5]
+        np.testing.assert_allclose(found[: len(sure)].boxes, sure.boxes, atol=1.0)
 
 
 def test_no_pictures_give_no_detections(cascade: Cascade) -> None:
@@ -450,9 +482,9 @@ def test_batches_keep_the_order_and_bound_the_pixels(picture_of: Any) -> None:
     items = [("a", megapixel), ("b", None), ("c", megapixel), ("d", large), ("e", megapixel),
              ("f", megapixel), ("g", megapixel), ("h", megapixel), ("i", megapixel),
              ("j", None)]  # fmt: skip
-    found = shapes(list(batches(items)))
+    found = shapes(list(batches(items, AT_ONCE)))
     assert found == [["a", "b", "c"], ["d"], ["e", "f", "g", "h"], ["i", "j"]]
-    assert list(batches([])) == []
+    assert list(batches([], AT_ONCE)) == []
 
 
 @settings(max_examples=60, deadline=None)
@@ -472,13 +504,12 @@ def test_batches_lose_nothing_and_are_as_large_as_may_be(
         )
         for index, side in enumerate(sides)
     ]
-    groups = list(batches(iter(items)))
+    groups = list(batches(iter(items), AT_ONCE))
     assert [item for group in groups for item in group] == items
     sizes = [[p.pixels.shape[0] * 1000 if p else 0 for _, p in group] for group in groups]
-    most = detectors.pictures.AT_ONCE
-    assert all(sum(each) <= most or len(each) == 1 for each in sizes)
+    assert all(sum(each) <= AT_ONCE or len(each) == 1 for each in sizes)
     for group, following in pairwise(sizes):
-        assert sum(group) + following[0] > most
+        assert sum(group) + following[0] > AT_ONCE
 
 
 def test_batches_read_no_further_than_they_must(picture_of: Any) -> None:
@@ -490,5 +521,5 @@ def test_batches_read_no_further_than_they_must(picture_of: Any) -> None:
             seen.append(index)
             yield index, picture_of(np.zeros((2000, 1000, 3), np.uint8))
 
-    assert shapes([next(batches(read()))]) == [[0, 1]]
+    assert shapes([next(batches(read(), AT_ONCE))]) == [[0, 1]]
     assert seen == [0, 1, 2]

@@ -17,10 +17,11 @@ import torch
 
 from nnst import boxes as boxes_
 from nnst import images, models
-from nnst.detector import DetectorSettings, Sliding, Stopwatch
+from nnst.detector import DetectorSettings, Sliding
 from nnst.errors import ConfigError, InputError
 from nnst.models import Model
 from nnst.records import Detections, ModelSpec
+from nnst.stopwatch import Stopwatch
 
 SPEC = ModelSpec("mlp", ("", "mark"), (24, 40), 4, widths=(1,))
 

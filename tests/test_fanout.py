@@ -137,14 +137,16 @@ def test_a_bounded_number_of_tasks_is_sent_ahead(
     assert max(sent) == min(30, 3 * slots)
 
 
-def test_a_worker_computes_on_one_thread_and_with_limits_on_pictures() -> None:
+def test_a_worker_computes_on_one_thread_with_limits_on_pictures_and_shut_doors() -> None:
     """So that scores are the same on every machine, and a bomb is refused by the decoder too."""
+    doors = list(cluster_.UNSAFE)
 
     def threads(shard: int, rows: pa.Table) -> dict[str, object]:
         import cv2
 
         names = ("OMP_NUM_THREADS", "OPENCV_IO_MAX_IMAGE_PIXELS", "MLFLOW_DISABLE_TELEMETRY")
-        return {"cv2": cv2.getNumThreads()} | {name: os.environ[name] for name in names}
+        found = {"cv2": cv2.getNumThreads()} | {name: os.environ[name] for name in names}
+        return found | {"doors": [os.environ[door] for door in doors]}
 
     with Progress("test", 1) as progress:
         ((_, found),) = fanout.run_tasks(threads, tasks(1), PLAIN, progress)
@@ -153,6 +155,7 @@ def test_a_worker_computes_on_one_thread_and_with_limits_on_pictures() -> None:
         "OMP_NUM_THREADS": "1",
         "OPENCV_IO_MAX_IMAGE_PIXELS": str(2**27),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "doors": ["0"] * len(doors),
     }
 
 
@@ -248,6 +251,37 @@ def test_a_worker_that_is_killed_is_tried_again_and_all_ends_well(tmp_path: Path
     assert set(causes) == {"worker crashed"}
     undisturbed = book(tmp_path / "undisturbed", 6)
     fanout.fan_out(undisturbed, shard_work(undisturbed), PLAIN, "test")
+    assert tables(tmp_path / "out") == tables(tmp_path / "undisturbed")
+
+
+def test_work_in_two_steps_is_done_by_two_tasks_and_tried_again_whichever_dies(
+    tmp_path: Path,
+) -> None:
+    opened = book(tmp_path / "out", 6)
+    work, marks = shard_work(opened), tmp_path / "marks"
+
+    def first(shard: int, rows: pa.Table) -> Iterator[str]:
+        if count_try(marks / "first", shard) == 1 and shard in (1, 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield from rows["image"].to_pylist()
+
+    def second(shard: int, begun: list[str]) -> Receipt:
+        assert begun == [f"{shard}-0.jpg", f"{shard}-1.jpg"]
+        if count_try(marks / "second", shard) == 1 and shard in (2, 4):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return work(shard, pa.table({"image": begun}))
+
+    def never(shard: int, rows: pa.Table) -> Receipt:
+        raise AssertionError
+
+    staged = fanout.Staged(never, first, second)
+    fanout.fan_out(opened, staged, FanoutSettings(apart=0.5, cpus=0.5), "test")
+    assert opened.is_done()
+    causes = [event["cause"] for event in attempts(tmp_path / "out") if "cause" in event]
+    assert set(causes) == {"worker crashed"}
+    undisturbed = book(tmp_path / "undisturbed", 6)
+    whole = fanout.Staged(shard_work(undisturbed), first, second)
+    fanout.fan_out(undisturbed, whole, PLAIN, "test")  # in one
     assert tables(tmp_path / "out") == tables(tmp_path / "undisturbed")
 
 
@@ -575,6 +609,7 @@ def test_shards_run_where_one_node_has_all_that_they_take(
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
+        (FanoutSettings(apart=33), "33 CPUs, and no node has more than 32"),
         (FanoutSettings(cpus=33), "33 CPUs, and no node of the cluster has more than 32"),
         (FanoutSettings(gpus=2), "2 GPUs, and no node of the cluster has more than 1"),
         (FanoutSettings(cpus=16, gpus=1), "16 CPUs and 1 GPUs, and no node of the cluster has"),
@@ -602,12 +637,12 @@ def test_a_tally_counts_stages_and_reasons_of_one_shard() -> None:
 
     with meters.counted() as tally:
         assert meters.current() is tally
-        assert list(tally.timed(iter("ab"), "read")) == ["a", "b"]
-        with pytest.raises(KeyError), tally.stage("decode"):
+        assert list(tally.stopwatch.each("read", iter("ab"))) == ["a", "b"]
+        with pytest.raises(KeyError), tally.stopwatch.stage("decode"):
             raise KeyError
         tally.add_receipt(Receipt(0, 5, 3, 2, (), "", {"corrupt": 2}))
     assert meters.current() is not tally
     assert tally.counts["nnst_pictures", ""] == 5
     assert tally.counts["nnst_bad_pictures", "corrupt"] == 2
-    assert {tag for name, tag in tally.counts if name == "nnst_stage_seconds"} == {"read", "decode"}
+    assert tally.stopwatch.seconds.keys() == {"read", "decode"}
     assert {name for name, _ in tally.counts} <= meters.METRICS.keys()

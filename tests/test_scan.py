@@ -484,6 +484,16 @@ def test_the_number_of_slots_changes_no_table(
     assert tables(tmp_path) == tables(undisturbed)
 
 
+def test_decoding_in_tasks_of_its_own_changes_no_table(
+    nnst: Command, large: Path, busy_model: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    """Nor does it matter there how many threads decode."""
+    words = words_of(busy_model, tmp_path)
+    apart = ("--set", "fanout.apart=1", "--set", "fanout.decoders=2")
+    assert nnst("scan", large, *words, *apart).code == 0
+    assert tables(tmp_path) == tables(undisturbed)
+
+
 def test_the_order_in_which_shards_are_done_changes_no_table(
     undisturbed: Path, tmp_path: Path, busy_model: str
 ) -> None:

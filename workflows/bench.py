@@ -171,7 +171,7 @@ def look(detector: Detector, files: Iterable[bytes]) -> Iterator[records.Detecti
     from nnst.detector import batches
 
     decoded = ((None, images.decode(data, reduction=detector.reduction)) for data in files)
-    for batch in batches(detector.stopwatch.each("decode", decoded)):
+    for batch in batches(detector.stopwatch.each("decode", decoded), detector.at_once):
         yield from detector.detect_pictures([picture for _, picture in batch if picture])
 
 

@@ -12,7 +12,7 @@ from nnst.config import group, setting
 from workflows import drifting, earlier, fanout, provenance
 from workflows.commands import Options, Outcome
 from workflows.fanout import FanoutSettings
-from workflows.scoring import ScanTask, scan_shard
+from workflows.scoring import ScanTask, read_shard, scan_shard, score_shard
 from workflows.tracking import TrackingSettings
 
 if TYPE_CHECKING:
@@ -71,7 +71,9 @@ def run(settings: ScanConfig, options: Options) -> Outcome:
         finished = book.is_done()
         if not finished:
             task = _task(settings, book, model)
-            fanout.fan_out(book, partial(scan_shard, task), settings.fanout, "scan")
+            steps = partial(read_shard, task), partial(score_shard, task)
+            work = fanout.Staged(partial(scan_shard, task), *steps)
+            fanout.fan_out(book, work, settings.fanout, "scan")
         seen = drifting.seen_in(book)
         if not finished or not book.notes.get("run_id"):  # MLflow may have been away all the time
             run.log_metrics(_metrics(book, seen.pictures))

@@ -1,4 +1,7 @@
-"""A shard of a scan: its pictures are read, looked at, and written as rows. Runs in workers."""
+"""A shard of a scan: its pictures are read, looked at, and written as rows. Runs in workers.
+
+Reading and scoring may be tasks of their own, so that CPUs of other machines decode for a GPU.
+"""
 
 from __future__ import annotations
 
@@ -40,39 +43,61 @@ class ScanTask:
     since: str = ""  # the folder of an earlier scan whose rows are taken over
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A member of an archive, before it is looked at."""
+
+    row: Row  # what is known of it
+    detections: list[Row]  # of an earlier scan
+    picture: Picture | None  # None where it cannot be read, or has been scanned before
+
+
 def scan_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Receipt:
     """Write one row a picture and one a detection; pictures are scored unless they were before."""
+    return score_shard(task, shard, read_shard(task, shard, inputs))
+
+
+def read_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Iterator[Read]:
+    """Each of the shard's members, decoded. What cannot be read has a reason in its row."""
+    # Where there is no GPU to score with, this loads the model for the one number that it needs.
+    yield from _read(task, archive.stream(task.source, inputs), _detector(task).reduction)
+
+
+def score_shard(task: ScanTask, shard: int, members: Iterable[Read]) -> Receipt:
+    """Look at what was read, and write the rows."""
     image_rows: list[Row] = []
     detection_rows: list[Row] = []
-    for whole, found in _looked_at(task, archive.stream(task.source, inputs)):
+    for whole, found in _looked_at(task, members):
         image_rows.append(whole)
         detection_rows += found
     tables = {
         "images": pa.Table.from_pylist(image_rows, schema=records.IMAGES),
         "detections": pa.Table.from_pylist(detection_rows, schema=records.DETECTIONS),
     }
-    with meters.current().stage("write"):
+    with meters.current().stopwatch.stage("write"):
         files = ledger.write_parts(task.out, shard, tables)
     bad = Counter(row["status"] for row in image_rows if row["status"] != records.OK)
     count, failed = len(image_rows), sum(bad.values())
     return Receipt(shard, count, count - failed, failed, files, task.fingerprint, dict(bad))
 
 
-def _looked_at(
-    task: ScanTask, members: Iterable[archive.Member]
-) -> Iterator[tuple[Row, list[Row]]]:
+def _looked_at(task: ScanTask, members: Iterable[Read]) -> Iterator[tuple[Row, list[Row]]]:
     """The row of each member and those of its detections, in order."""
-    from nnst.detector import AT_ONCE, batches
+    from nnst.detector import batches
 
     detector = _detector(task)
     # Fewer at once where memory ran out before: a picture's rows do not depend on its company.
-    at_once = AT_ONCE // care.current().split
-    for some in batches(_read(task, members, detector.reduction), at_once):
+    at_once = detector.at_once // care.current().split
+    for some in batches(((member, member.picture) for member in members), at_once):
         seen = [picture for _, picture in some if picture is not None]
-        with meters.current().stage("score"):
+        images.still_at_work()  # where pictures come decoded, nothing else says so
+        with meters.current().stopwatch.stage("score"):
             found = iter(detector.detect_pictures(seen))
-        for (row, rows), picture in some:
-            yield (row, rows) if picture is None else _rows(task, detector, row, next(found))
+        for member, picture in some:
+            if picture is None:
+                yield member.row, member.detections
+            else:
+                yield _rows(task, detector, member.row, next(found))
 
 
 def _detector(task: ScanTask) -> Detector:
@@ -87,29 +112,24 @@ def _detector(task: ScanTask) -> Detector:
     return load_detector(task.model_folder, task.model_digest, settings)
 
 
-def _read(
-    task: ScanTask, members: Iterable[archive.Member], reduction: int
-) -> Iterator[tuple[tuple[Row, list[Row]], Picture | None]]:
-    """What is known of each member before it is looked at, and its picture if it has to be.
-
-    What cannot be read has a reason instead of a picture, what was scanned before its rows.
-    """
+def _read(task: ScanTask, members: Iterable[archive.Member], reduction: int) -> Iterator[Read]:
+    """As `read_shard`, with the sides of pictures divided by the reduction."""
     tally, decoders = meters.current(), care.current().decoders
     with images.decoders(decoders, reduction) as decoding:
         begun = _begun(task, members, decoding)
         for (row, rows), decoded in images.ahead(begun, decoders):
             if decoded is None:
-                yield (row, rows), None
+                yield Read(row, rows, None)
                 continue
             try:
-                with tally.stage("decode"):
+                with tally.stopwatch.stage("decode"):
                     picture = decoded()
             except ImageError as error:
-                yield (row | {"status": error.reason}, []), None
+                yield Read(row | {"status": error.reason}, [], None)
                 continue
             tally.add("nnst_megapixels", picture.pixels.shape[0] * picture.pixels.shape[1] / 1e6)
             size = {"width": picture.header.width, "height": picture.header.height}
-            yield (row | size | {"status": records.OK}, []), picture
+            yield Read(row | size | {"status": records.OK}, [], picture)
 
 
 def _begun(
@@ -117,7 +137,7 @@ def _begun(
 ) -> Iterator[tuple[tuple[Row, list[Row]], Decoded | None]]:
     """What is known of each member without its pixels, and what gives them if they are wanted."""
     before = earlier_scan(task.since) if task.since else None
-    for member in meters.current().timed(members, "read"):
+    for member in meters.current().stopwatch.each("read", members):
         row: Row = {"image": member.image, "detections": 0}
         if member.data is None:
             assert member.failure is not None

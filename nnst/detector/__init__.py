@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from nnst.detector.cascade import Cascade, Proposals
 from nnst.detector.loading import detector_of, load_detector
-from nnst.detector.pictures import AT_ONCE, Detector, batches
-from nnst.detector.settings import MAX_SCALE, DetectorSettings, Stopwatch
+from nnst.detector.pictures import Detector, batches
+from nnst.detector.settings import MAX_SCALE, DetectorSettings
 from nnst.detector.sliding import Sliding
 
 __all__ = [
-    "AT_ONCE",
     "MAX_SCALE",
     "Cascade",
     "Detector",
     "DetectorSettings",
     "Proposals",
     "Sliding",
-    "Stopwatch",
     "batches",
     "detector_of",
     "load_detector",

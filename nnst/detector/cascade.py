@@ -18,11 +18,12 @@ from nnst import models, nms, pyramid, windows
 from nnst.boxes import Boxes
 from nnst.detector.judging import Judge, best_odds
 from nnst.detector.pictures import Detector
-from nnst.detector.settings import MAX_SCALE, DetectorSettings, Stopwatch
+from nnst.detector.settings import MAX_SCALE, DetectorSettings
 from nnst.errors import ConfigError
 from nnst.models import Model
 from nnst.models.scoring import ready
 from nnst.records import Detections, PyramidLevel
+from nnst.stopwatch import Stopwatch
 
 DTYPE = torch.bfloat16  # of the convolutions: twice as fast
 DEFAULT_SCALE = 1.5  # of the largest level, where no smallest width is asked for
@@ -48,13 +49,14 @@ class Cascade(Detector):
         device: str = "cpu",
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        super().__init__(model, settings, stopwatch)
+        super().__init__(model, settings, device, stopwatch)
         self.scout_spec = model.spec.stages[0]
         self.object_hw = tuple(side / self.scout_spec.context for side in self.scout_spec.window_hw)
         self.max_scale = self._max_scale()
         self.levels_per_octave = self.settings.levels_per_octave or self.spec.levels_per_octave
         if not isinstance(model.network, models.Cascade):
             raise ValueError(f"a {model.spec.architecture} is no cascade")
+        self.canvas = windows.CANVAS if device == "cpu" else windows.GPU_CANVAS
         self.scout = ready(model.network.scout, device, DTYPE)
         self.judge = Judge(model.network.judge, device, DTYPE)
 
@@ -98,7 +100,7 @@ class Cascade(Detector):
             ]
         with self.stopwatch.stage("scout"):
             every = [level.pixels for some in levels for level in some]
-            maps = iter(windows.score_maps(every, self.scout_spec, self._scout))
+            maps = iter(windows.score_maps(every, self.scout_spec, self._scout, self.canvas))
         with self.stopwatch.stage("candidates"):
             return [
                 self._candidates([(level, next(maps)) for level in some], picture, factor)

@@ -9,10 +9,11 @@ import torch
 from nnst import models
 from nnst.detector.cascade import Cascade
 from nnst.detector.pictures import Detector
-from nnst.detector.settings import DetectorSettings, Stopwatch
+from nnst.detector.settings import DetectorSettings
 from nnst.detector.sliding import Sliding
 from nnst.errors import InputError
 from nnst.models import Model
+from nnst.stopwatch import Stopwatch
 
 
 def detector_of(

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from nnst import boxes as boxes_
 from nnst import images
 from nnst.boxes import Boxes
-from nnst.detector.settings import DetectorSettings, Stopwatch
+from nnst.detector.settings import DetectorSettings
 from nnst.images import Picture
 from nnst.models import Model
 from nnst.records import Detections
+from nnst.stopwatch import Stopwatch
 
 AT_ONCE = 4_000_000  # decoded pixels that are looked at together, or a single larger picture
+AT_ONCE_GPU = 32_000_000  # a GPU stands idle between passes: few large ones keep it at work
 
 Item = TypeVar("Item")
 
@@ -26,15 +28,21 @@ class Detector(ABC):
     """Finds the objects of a model in pictures."""
 
     def __init__(
-        self, model: Model, settings: DetectorSettings | None, stopwatch: Stopwatch | None
+        self,
+        model: Model,
+        settings: DetectorSettings | None,
+        device: str,
+        stopwatch: Stopwatch | None,
     ) -> None:
         self.spec = model.spec
         self.settings = settings or DetectorSettings()
         self.stopwatch = stopwatch or Stopwatch()
+        self.at_once = AT_ONCE if device == "cpu" else AT_ONCE_GPU
 
     object_hw: tuple[float, ...]  # of the object that a window shows, in level pixels
     max_scale: float  # of the largest level, against the picture as stored
     levels_per_octave: int
+    at_once: int  # decoded pixels that are best given to `detect_pictures` together
 
     @property
     def smallest_width(self) -> float:
@@ -87,7 +95,7 @@ def _as_stored(found: Detections, picture: Picture) -> Detections:
 
 
 def batches(
-    items: Iterable[tuple[Item, Picture | None]], at_once: int = AT_ONCE
+    items: Iterable[tuple[Item, Picture | None]], at_once: int
 ) -> Iterator[list[tuple[Item, Picture | None]]]:
     """Items in their order, in groups whose pictures are looked at together; None has no pixels.
 

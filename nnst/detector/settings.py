@@ -1,18 +1,12 @@
-"""How pictures are looked at, and where the time goes."""
+"""How pictures are looked at."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 from nnst.errors import ConfigError
 
 MAX_SCALE = 8.0  # of the largest level: 64 times the picture's pixels, and nothing more to see
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,30 +37,3 @@ class DetectorSettings:
         for rule, holds in rules.items():
             if not holds:
                 raise ConfigError(rule, "see `nnst scan --help`")
-
-
-class Stopwatch:
-    """Seconds spent in each stage, added up over all pictures."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - start
-            self.seconds[name] = self.seconds.get(name, 0.0) + spent
-
-    def each(self, name: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items; the time that each takes to come is added to a stage."""
-        iterator = iter(items)
-        while True:
-            with self.stage(name):
-                item = next(iterator, None)
-            if item is None:
-                return
-            yield item

@@ -11,11 +11,12 @@ from nnst import boxes as boxes_
 from nnst import models, nms, pyramid, windows
 from nnst.boxes import Boxes
 from nnst.detector.pictures import Detector
-from nnst.detector.settings import MAX_SCALE, DetectorSettings, Stopwatch
+from nnst.detector.settings import MAX_SCALE, DetectorSettings
 from nnst.errors import ConfigError
 from nnst.models import Model
 from nnst.models.scoring import ready
 from nnst.records import Detections, PyramidLevel
+from nnst.stopwatch import Stopwatch
 
 
 class Sliding(Detector):
@@ -31,7 +32,7 @@ class Sliding(Detector):
         device: str = "cpu",
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        super().__init__(model, settings, stopwatch)
+        super().__init__(model, settings, device, stopwatch)
         self.object_hw = tuple(side / self.spec.context for side in self.spec.window_hw)
         self.max_scale = self._max_scale()
         self.levels_per_octave = self.settings.levels_per_octave or self.spec.levels_per_octave

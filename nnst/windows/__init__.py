@@ -6,7 +6,7 @@ one shape.
 
 from __future__ import annotations
 
-from nnst.windows.canvases import CANVAS_HW, score_maps
+from nnst.windows.canvases import CANVAS, GPU_CANVAS, Canvas, score_maps
 from nnst.windows.maps import (
     TILE_HW,
     Cells,
@@ -23,8 +23,10 @@ from nnst.windows.maps import (
 )
 
 __all__ = [
-    "CANVAS_HW",
+    "CANVAS",
+    "GPU_CANVAS",
     "TILE_HW",
+    "Canvas",
     "Cells",
     "ScoreMap",
     "candidates",

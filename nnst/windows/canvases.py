@@ -18,8 +18,20 @@ from numpy.typing import NDArray
 from nnst.records import ModelSpec
 from nnst.windows.maps import ScoreMap, grid_hw, span, tiles
 
-CANVAS_HW = (512, 512)  # pixels; larger ones are no faster, smaller ones are
-GRAIN = 64  # sides of what is scored are multiples of it, in pixels: 64 shapes at most
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """How much is scored in a pass, in pixels."""
+
+    hw: tuple[int, int]
+    grain: int  # sides of what is scored are multiples of it
+
+
+# Larger ones are no faster, smaller ones are slower; 64 shapes at most.
+CANVAS = Canvas((512, 512), 64)
+# A GPU is at work only in large passes. All have one shape: for another it may choose a method that
+# rounds otherwise, and what is found would depend on the company that a picture has.
+GPU_CANVAS = Canvas((2048, 2048), 2048)
 
 Scorer = Callable[[NDArray[np.uint8]], ScoreMap]  # (H, W, 3) -> (K, h, w)
 
@@ -46,10 +58,10 @@ def score_maps(
     levels: Sequence[NDArray[np.uint8]],
     spec: ModelSpec,
     score: Scorer,
-    canvas_hw: tuple[int, int] = CANVAS_HW,
+    canvas: Canvas = CANVAS,
 ) -> list[ScoreMap]:
     """(K, h, w) logits of every window of each (H, W, 3) level, as `score_map` gives them."""
-    canvas_hw = _at_least(canvas_hw, spec)
+    canvas_hw = _at_least(canvas.hw, spec)
     results = [
         np.empty((len(spec.labels), *grid_hw(level.shape[:2], spec)), np.float32)
         for level in levels
@@ -60,12 +72,12 @@ def score_maps(
         for rows, columns in tiles(results[index].shape[1:], canvas_hw, spec)
     ]
     placed = _place(cut, canvas_hw, spec.stride)
-    canvas = np.zeros((*canvas_hw, 3), np.uint8)  # one for all: what is left over is not read
+    pixels = np.zeros((*canvas_hw, 3), np.uint8)  # one for all: what is left over is not read
     by_canvas: dict[int, list[_Placed]] = {}
     for place in placed:
         by_canvas.setdefault(place.canvas, []).append(place)
     for mine in by_canvas.values():
-        logits = score(_laid(mine, canvas))
+        logits = score(_laid(mine, pixels, canvas.grain))
         for place in mine:
             tile, row, column = place.tile, place.y // spec.stride, place.x // spec.stride
             height, width = (part.stop - part.start for part in (tile.rows, tile.columns))
@@ -104,11 +116,11 @@ def _place(cut: Iterable[_Tile], canvas_hw: tuple[int, int], stride: int) -> lis
     return placed
 
 
-def _laid(placed: Iterable[_Placed], canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _laid(placed: Iterable[_Placed], canvas: NDArray[np.uint8], grain: int) -> NDArray[np.uint8]:
     """The part of the canvas that the tiles cover, with them on it."""
     bottom = right = 0
     for place in placed:
         height, width = place.tile.pixels.shape[:2]
         canvas[place.y : place.y + height, place.x : place.x + width] = place.tile.pixels
         bottom, right = max(bottom, place.y + height), max(right, place.x + width)
-    return canvas[: -(-bottom // GRAIN) * GRAIN, : -(-right // GRAIN) * GRAIN]
+    return canvas[: -(-bottom // grain) * grain, : -(-right // grain) * grain]

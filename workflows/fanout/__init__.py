@@ -14,11 +14,13 @@ from workflows.fanout.care import Care
 from workflows.fanout.cluster import start
 from workflows.fanout.fanning import ShardWork, fan_out, run_tasks, too_many_bad
 from workflows.fanout.settings import FanoutSettings
+from workflows.fanout.worker import Staged
 
 __all__ = [
     "Care",
     "FanoutSettings",
     "ShardWork",
+    "Staged",
     "fan_out",
     "run_tasks",
     "start",

@@ -30,6 +30,7 @@ _WORKER_ENVIRONMENT = {
     "OPENCV_IO_MAX_IMAGE_HEIGHT": "65500",
     "OPENCV_LOG_LEVEL": "ERROR",
     "PYTHONFAULTHANDLER": "1",
+    **dict.fromkeys(UNSAFE, "0"),  # whatever a node's own environment says
 }
 
 
@@ -120,6 +121,10 @@ def gpus_on(found: Nodes, settings: FanoutSettings) -> float:
 
 def shortage(found: Nodes, settings: FanoutSettings) -> InputError | None:
     """The error that says which wish no node grants; None where one grants them all."""
+    most = max((node.get("CPU", 0) for node in found), default=0)
+    if settings.apart > most:
+        what = f"decoding apart wants {settings.apart:g} CPUs, and no node has more than {most:g}"
+        return InputError(what, "lower --set fanout.apart")
     wanted = {"CPU": settings.cpus, "GPU": gpus_on(found, settings)}
     if any(all(node.get(name, 0) >= wanted[name] for name in wanted) for node in found):
         return None

@@ -5,15 +5,13 @@ A shard that is done twice counts twice, as it is work twice: what counts once i
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from nnst.records import Receipt
-
-Item = TypeVar("Item")
+from nnst.stopwatch import Stopwatch
 
 METRICS: Mapping[str, tuple[str, str]] = {  # Ray puts `ray_` before the name: help, and its tag
     "nnst_pictures": ("Inputs that have their row.", ""),
@@ -24,33 +22,15 @@ METRICS: Mapping[str, tuple[str, str]] = {  # Ray puts `ray_` before the name: h
 
 
 class Tally:
-    """What one shard came to: amounts by name and tag."""
+    """What one shard came to: amounts by name and tag, and seconds by stage."""
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[str, str]] = Counter()
+        self.stopwatch = Stopwatch()
 
     def add(self, name: str, amount: float, tag: str = "") -> None:
         """Count so much more under a name of METRICS."""
         self.counts[name, tag] += amount  # type: ignore[assignment]  # a Counter takes any number
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """What happens inside takes its time as this stage."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add("nnst_stage_seconds", time.perf_counter() - began, name)
-
-    def timed(self, items: Iterable[Item], name: str) -> Iterator[Item]:
-        """The items; to make each of them takes its time as this stage."""
-        iterator = iter(items)
-        while True:
-            with self.stage(name):
-                item = next(iterator, _END)
-            if item is _END:
-                return
-            yield item
 
     def add_receipt(self, receipt: Receipt) -> None:
         """Count a shard's rows, and those that are bad by reason."""
@@ -59,7 +39,6 @@ class Tally:
             self.add("nnst_bad_pictures", count, reason)
 
 
-_END: Any = object()
 _taken = Tally()
 _meters: dict[str, Any] = {}
 
@@ -84,6 +63,8 @@ def publish(tally: Tally) -> None:
     """Add a tally to what this process has counted for Ray's exporter."""
     from ray.util import metrics
 
+    for stage, seconds in tally.stopwatch.seconds.items():
+        tally.add("nnst_stage_seconds", seconds, stage)
     for (name, tag), amount in tally.counts.items():
         text, key = METRICS[name]
         if name not in _meters:

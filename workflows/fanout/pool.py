@@ -14,7 +14,7 @@ from workflows.fanout.care import Care
 from workflows.fanout.retries import Cause, Retries, cause_of
 from workflows.fanout.settings import FanoutSettings
 from workflows.fanout.stragglers import Stragglers
-from workflows.fanout.worker import work_on
+from workflows.fanout.worker import Staged, begin_on, end_on, work_on
 
 _RAISED_STOP = 3  # so many shards that raise are a fault of the job, not of a shard
 _LOOK_SECONDS = 5.0  # between looks at the cluster, of which nodes come and go
@@ -44,15 +44,18 @@ class Pool:
         self._gpus = cluster.gpus_for(settings)
         # max_calls=0 keeps a GPU task's process, and the model in it, for the next shard.
         remote = ray.remote(num_cpus=settings.cpus, num_gpus=self._gpus, max_retries=0, max_calls=0)
-        self._remote = remote(work_on)
-        self._work = ray.put(work)
+        apart = settings.apart > 0 and isinstance(work, Staged)
+        self._remote = remote(end_on if apart else work_on)
+        first = ray.remote(num_cpus=settings.apart, num_gpus=0, max_retries=0)
+        self._first: Any = first(begin_on) if apart else None
+        self._work: Any = ray.put(work)
         self._tasks = tasks
         self._note = note
         self._first_care = Care(
             settings.stall,
             settings.decode,
             memory=int(settings.memory * 2**30),
-            decoders=settings.decoders or (max(1, int(settings.cpus)) if self._gpus else 1),
+            decoders=settings.decoders or max(1, int(self._decoding_cpus())),
         )
         self._care: dict[int, Care] = {}  # of shards that are not sent for the first time
         self._retries = Retries()
@@ -103,6 +106,10 @@ class Pool:
                 self.unsettled.discard(number)
                 yield number, result
 
+    def _decoding_cpus(self) -> float:
+        """CPUs that have nothing to do but to decode."""
+        return self._settings.apart or (self._settings.cpus if self._gpus else 1)
+
     def _look(self) -> None:
         """Take note of the cluster's size, now and then."""
         if time.monotonic() - self._looked < _LOOK_SECONDS:
@@ -117,8 +124,11 @@ class Pool:
         options: dict[str, Any] = {"scheduling_strategy": "SPREAD"} if number in self._twins else {}
         if care.memory:
             options["memory"] = min(care.memory, cluster.largest_memory())
+        given: Any = self._tasks[number]
+        if self._first is not None:
+            given = self._first.options(**options).remote(self._work, number, given, care)
         remote = self._remote.options(**options) if options else self._remote
-        reference = remote.remote(self._work, number, self._tasks[number], care)
+        reference = remote.remote(self._work, number, given, care)
         self.in_flight[reference] = _Attempt(number)
 
     def _straggling(self) -> list[int]:

@@ -16,6 +16,10 @@ class FanoutSettings:
         None, "GPUs that it takes, 0.25 for four at once; none takes one where there is one"
     )
     decoders: int = setting(0, "threads that decode ahead; 0 is one, with a GPU one for each CPU")
+    apart: float = setting(
+        0.0,
+        "CPUs of a task of its own that reads and decodes for a scan; 0 does it where it scores",
+    )
     wait: float = setting(30.0, "seconds that a cluster has to come by a node that fits a shard")
     in_flight: int = setting(2, "shards sent ahead for each that runs")
     max_bad: float = setting(0.05, "share of bad pictures above which the exit code is 3")
@@ -28,8 +32,8 @@ class FanoutSettings:
     def __post_init__(self) -> None:
         if self.cpus < 0 or (self.gpus or 0) < 0:
             raise ValueError(f"cpus and gpus must be 0 or more, got {self.cpus}, {self.gpus}")
-        if self.wait < 0 or self.decoders < 0:
-            raise ValueError(f"wait and decoders must be 0 or more: {self.wait}, {self.decoders}")
+        if min(self.wait, self.decoders, self.apart) < 0:
+            raise ValueError("wait, decoders and apart must be 0 or more")
         if self.memory < 0 or min(self.stall, self.decode, self.twin) <= 0:
             raise ValueError("memory must be 0 or more, stall, decode and twin above 0")
         if self.in_flight < 1:
