@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from nnst.errors import InputError
+from nnst.ledger import LeaseSettings
 from workflows import jobs, submit
 
 LIMIT_S = 120.0
@@ -136,6 +137,14 @@ def relay(dashboard: str) -> Iterator[Relay]:
     between.close()
 
 
+def client_of(address: str, script_cluster: Any) -> Any:
+    """What speaks to the dashboard, with the cluster's token."""
+    from ray.job_submission import JobSubmissionClient
+
+    token = {"Authorization": f"Bearer {script_cluster.token.read_text()}"}
+    return JobSubmissionClient(address, headers=token)
+
+
 def test_a_job_is_begun_once_followed_over_a_dropped_connection_and_stopped(
     relay: Relay, script_cluster: Any, tmp_path: Path
 ) -> None:
@@ -148,16 +157,13 @@ print("second line", flush=True)
 time.sleep(600)
 """
     (tmp_path / "job.py").write_text(code)
-    from ray.job_submission import JobSubmissionClient
-
-    token = {"Authorization": f"Bearer {script_cluster.token.read_text()}"}
-    client = JobSubmissionClient(relay.address, headers=token)
+    client = client_of(relay.address, script_cluster)
     job = jobs.Job("nnst-test", f"python {tmp_path / 'job.py'}", str(tmp_path))
     identity, new = jobs.begin(client, job)
     assert (identity, new) == ("nnst-test-1", True)
     assert jobs.begin(client, job) == ("nnst-test-1", False)  # at work: not begun twice
     said: list[str] = []
-    ends: list[tuple[int, str]] = []
+    ends: list[jobs.End] = []
     follower = threading.Thread(
         target=lambda: ends.append(jobs.follow(client, identity, said.append)), daemon=True
     )
@@ -168,12 +174,56 @@ time.sleep(600)
     until(lambda: "second line" in "".join(said))
     jobs.stop(client, identity)
     follower.join(LIMIT_S)
-    assert [code for code, _ in ends] == [130]  # of which Ray's own command says 0
+    assert [end.code for end in ends] == [130]  # of which Ray's own command says 0
     assert "".join(said).count("first line") == 1
     again = jobs.Job("nnst-test", "exit 7", str(tmp_path))
     identity, new = jobs.begin(client, again)
     assert (identity, new) == ("nnst-test-2", True)  # what has ended is run anew
-    assert jobs.follow(client, identity, said.append) == (7, "")
+    assert jobs.follow(client, identity, said.append) == jobs.End(7, "", lost=False)
+
+
+def test_a_job_whose_driver_is_lost_with_its_machine_begins_anew(
+    script_cluster: Any, tmp_path: Path
+) -> None:
+    """Killed is the process through which Ray watches over the driver, as the machine's end would.
+
+    The driver then goes as well.
+    """
+    first = tmp_path / "first"
+    code = f"""
+import os, time
+if os.path.exists({str(first)!r}): raise SystemExit(print("second attempt"))
+open({str(first)!r}, "w").write(str(os.getpid()))
+time.sleep(600)
+"""
+    (tmp_path / "job.py").write_text(code)
+    client = client_of(script_cluster.dashboard, script_cluster)
+    job = jobs.Job("nnst-lost", f"exec python {tmp_path / 'job.py'}", str(tmp_path))
+    identity, _ = jobs.begin(client, job)
+    said: list[str] = []
+    patience = jobs.Patience(said.append, losses=1, pause=0.0)
+    ends: list[Any] = []
+    follower = threading.Thread(
+        target=lambda: ends.append(jobs.see_through(client, job, identity, patience)), daemon=True
+    )
+    follower.start()
+    until(lambda: first.exists() and first.read_text())
+    watchman_of(int(first.read_text())).kill()
+    follower.join(LIMIT_S)
+    assert ends == [("nnst-lost-2", jobs.End(0, "", lost=False))]
+    assert "the machine of job nnst-lost-1 is lost; it begins anew" in "".join(said)
+    assert "second attempt" in "".join(said)
+    assert jobs.Patience(said.append).pause > LeaseSettings().stale
+
+
+def watchman_of(pid: int) -> Any:
+    """The process above the driver's that Ray calls its job's supervisor."""
+    import ray  # it brings psutil
+    import psutil  # isort: skip
+
+    assert ray
+    (found,) = (p for p in psutil.Process(pid).parents() if "JobSupervisor" in p.cmdline()[0])
+    return found
 
 
 @pytest.mark.parametrize(

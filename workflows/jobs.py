@@ -26,6 +26,10 @@ _LOUD = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # Ray takes them before what it is given
 
 
+# What Ray says where the process that watches over a driver is gone, and its node mostly with it.
+_LOSSES = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be run: `name` stands for its command, `folder` holds the code."""
@@ -34,6 +38,24 @@ class Job:
     entrypoint: str
     folder: str
     environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a job ended."""
+
+    code: int
+    message: str  # Ray's word on it where it was not the command's own; else ""
+    lost: bool  # whether its driver went with the machine that it was on
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How often a job is begun anew, and what hears its log."""
+
+    write: Callable[[str], object]
+    losses: int = 3  # of the driver's machine
+    pause: float = 75.0  # seconds, until its lease on the output folder has run out
 
 
 def connect(address: str) -> Any:
@@ -105,12 +127,25 @@ def stop(client: Any, identity: str) -> None:
     client.stop_job(identity)
 
 
-def follow(client: Any, identity: str, write: Callable[[str], object]) -> tuple[int, str]:
-    """The job's exit code, and Ray's word on its end where it was not the command's own.
+def see_through(client: Any, job: Job, identity: str, patience: Patience) -> tuple[str, End]:
+    """Follow the job, and begin it anew where the machine of its driver was lost: which does only
+    what is missing. The id of the last, and its end. Raises JobFailed as `follow` does.
+    """
+    for _ in range(patience.losses):
+        end = follow(client, identity, patience.write)
+        if not end.lost:
+            return identity, end
+        patience.write(f"nnst: the machine of job {identity} is lost; it begins anew\n")
+        time.sleep(patience.pause)
+        identity, _ = begin(client, job)
+    return identity, follow(client, identity, patience.write)
 
-       Its log is written as it comes, and each line of it once.
-    A connection that drops is made
-       again. Raises JobFailed when the dashboard stays away.
+
+def follow(client: Any, identity: str, write: Callable[[str], object]) -> End:
+    """How the job ended.
+
+    Its log is written as it comes, and each line of it once. A connection that drops is made again.
+    Raises JobFailed when the dashboard stays away.
     """
     log, answered = _Log(write), time.monotonic()
     while True:
@@ -131,9 +166,14 @@ def follow(client: Any, identity: str, write: Callable[[str], object]) -> tuple[
         else:
             answered = time.monotonic()
             if record.status.is_terminal():
-                own = record.driver_exit_code is not None  # then its log says why
-                return exit_code(record), "" if own else _first_line(record.message or "")
+                return _end_of(record)
         time.sleep(_PAUSE_S)
+
+
+def _end_of(record: Any) -> End:
+    own = record.driver_exit_code is not None  # then its log says why
+    message = "" if own else _first_line(record.message or "")
+    return End(exit_code(record), message, not own and record.error_type in _LOSSES)
 
 
 def exit_code(record: Any) -> int:

@@ -37,12 +37,15 @@ class SubmitConfig:
     command: tuple[str, ...] = setting(help="the verb and all that belongs to it, behind --")
     stop: bool = setting(False, "stop the running job of this command instead")
     detach: bool = setting(False, "come back once the job is handed over")
+    losses: int = setting(3, "times that it begins anew where its driver's machine was lost")
     plain_http: bool = setting(False, "whether the token may travel to another host without TLS")
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"address must be http://HOST:PORT, got {self.address!r}")
+        if self.losses < 0:
+            raise ValueError("losses must be 0 or more")
         if parts.username or parts.password:
             raise ValueError("address must hold no password: the token comes from its own file")
         if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not self.plain_http:
@@ -64,25 +67,37 @@ def run(settings: SubmitConfig, options: Options) -> Outcome:
             return _dry_run(name, entrypoint, folder)
         _find_token()
         client = jobs.connect(settings.address)
-        if settings.stop:
-            identity = _stopped(client, name)
-        else:
-            job = jobs.Job(name, entrypoint, str(folder), environment)
-            identity, new = jobs.begin(client, job)
-            _say(f"job {identity} {'begins' if new else 'runs already; this is its log'}")
-    document = {"job": identity, "address": settings.address}
-    if settings.detach:
-        return Outcome(document, f"job: {identity}\nthe same command without --detach follows it")
-    try:
-        code, message = jobs.follow(client, identity, _log)
-    except KeyboardInterrupt:
-        _say(f"job {identity} goes on; the same command with --stop ends it")
-        raise
-    text = f"job {identity} has ended with exit code {code}"
+        job = jobs.Job(name, entrypoint, str(folder), environment)
+        identity = _stopped(client, name) if settings.stop else _begun(client, job)
+        if settings.detach:
+            text = f"job: {identity}\nthe same command without --detach follows it"
+            return Outcome({"job": identity, "address": settings.address}, text)
+        losses = 0 if settings.stop else settings.losses
+        identity, end = _followed(client, job, identity, losses)
+    text = f"job {identity} has ended with exit code {end.code}"
     wanted = 0 if not settings.stop else 130
-    remedy = message or "its log says why; the same command does what is missing"
-    error = None if code in (0, wanted) else JobEnded(_what(identity, code), remedy, code)
-    return Outcome(document | {"code": code}, text, error)
+    remedy = end.message or "its log says why; the same command does what is missing"
+    error = None
+    if end.code not in (0, wanted):
+        error = JobEnded(_what(identity, end.code), remedy, end.code)
+    document = {"job": identity, "address": settings.address, "code": end.code}
+    return Outcome(document, text, error)
+
+
+def _begun(client: object, job: jobs.Job) -> str:
+    """The id of the job that runs now."""
+    identity, new = jobs.begin(client, job)
+    _say(f"job {identity} {'begins' if new else 'runs already; this is its log'}")
+    return identity
+
+
+def _followed(client: object, job: jobs.Job, identity: str, losses: int) -> tuple[str, jobs.End]:
+    """The id of the job that came to an end, and that end."""
+    try:
+        return jobs.see_through(client, job, identity, jobs.Patience(_log, losses))
+    except KeyboardInterrupt:
+        _say("the job goes on; the same command with --stop ends it")
+        raise
 
 
 def _what(identity: str, code: int) -> str:
