@@ -16,6 +16,7 @@ from workflows.commands import Options, Outcome
 
 FILES = (
     "dark.css",
+    "colours.css",
     "label.css",
     "elements.js",
     "label.js",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from nnst.review import Figures, Order, VerdictLog
     from workflows.reviewing import Desk
 
-FILES = ("dark.css", "review.css", "elements.js", "review.js", "review_saving.js")
+FILES = ("dark.css", "colours.css", "review.css", "elements.js", "review.js", "review_saving.js")
 LOG = ("review", "verdicts.jsonl")
 
 

@@ -27,7 +27,7 @@ from nnst.report.listing import Chosen, Gathered, HeatOf, Listed, ReportSettings
 __all__ = ["DEFAULTS", "Report", "ReportSettings", "write"]
 
 DEFAULTS = ReportSettings()
-_STYLES = ("report.css", "pictures.css")
+_STYLES = ("report.css", "pictures.css", "colours.css")
 _SCRIPTS = ("pictures.js", "filters.js", "export.js", "report.js", "start.js")
 
 

@@ -157,7 +157,8 @@ def page_of(book: Ledger, document: Mapping[str, Any], compared: Compared, shown
         "notes": notes,
         "shown": pictures,
     }
-    styles, scripts = ("report.css", "pictures.css", "compare.css"), ("pictures.js", "compare.js")
+    styles = ("report.css", "pictures.css", "colours.css", "compare.css")
+    scripts = ("pictures.js", "compare.js")
     return page.assemble("compare.html", styles, scripts, data)
 
 

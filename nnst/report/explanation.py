@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # brings torch, which the report itself can do without
     from nnst.detector.explaining import Explained, Explanation, Saliency
 
 FOLDER = "explain"  # of a scan
-_STYLES = ("report.css", "pictures.css", "explain.css")
+_STYLES = ("report.css", "pictures.css", "colours.css", "explain.css")
 _SCRIPTS = ("pictures.js", "explain.js")
 _PICTURE_SIDE, _CLOSEUP_SIDE, _SEEN_SIDE = 1280, 480, 320  # longest sides on the page, in pixels
 _QUALITY = 85
