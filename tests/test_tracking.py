@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.data import get_source
@@ -730,6 +732,8 @@ import mlflow, pandas
 mlflow.set_tracking_uri(sys.argv[1])
 model = mlflow.pyfunc.load_model(sys.argv[2])
 example = model.input_example
+for path in sys.argv[3:]:
+    example = pandas.DataFrame({"image": [open(path, "rb").read()]})
 found = [model.predict(example, params={"threshold": least}) for least in (0.0, 0.9999)]
 seen = model.predict(pandas.DataFrame({"image": [b"no picture", *example["image"]]}))
 try:
@@ -743,11 +747,12 @@ except Exception as error:
 """
 
 
-def loaded(uri: str, model: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What a fresh process makes of a model, by MLflow's own door."""
+def loaded(uri: str, model: str, folder: Path, *pictures: Path) -> subprocess.CompletedProcess[str]:
+    """What a fresh process makes of a model, by MLflow's own door, and of a picture."""
     environment = os.environ | {"PYTHONPATH": str(Path(nnst.__file__).parents[1])}
     environment |= {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     command = [sys.executable, "-W", "ignore", "-c", LOADED, uri, model]
+    command += [str(path) for path in pictures]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
@@ -768,6 +773,26 @@ def test_mlflow_itself_loads_a_model_and_finds_with_it(remote: Server, tmp_path:
     assert len(expected) == len(every["boxes"]) > len(few["boxes"])
     assert every["scores"] == pytest.approx(expected.scores.tolist())
     assert set(every["labels"]) == {"pare"}
+
+
+def test_mlflow_loads_a_cascade_as_well(
+    remote: Server, tmp_path: Path, mark_cascade: str, scenes: Any
+) -> None:
+    spec, digest = models.load(mark_cascade).spec, models.load(mark_cascade).digest
+    with tracking.start("stages", "train", params={}) as run:
+        where = str(shutil.copytree(mark_cascade, tmp_path / "cascade"))
+        tracking.register("stages", run, where, spec, digest, {"ap50": "0.9"})
+    picture = scenes.folder / min(scenes.boxes)
+    done = loaded(remote.uri, "models:/stages/1", tmp_path, picture)
+    assert done.returncode == 0, done.stderr
+    every, few = json.loads(done.stdout)["rows"]
+    expected = load_detector(mark_cascade, digest).detect_stored(
+        images.decode(picture.read_bytes())
+    )
+    assert expected.scores[0] > 0.9
+    assert every["scores"] == pytest.approx(expected.scores.tolist())
+    np.testing.assert_allclose(every["boxes"], expected.boxes, atol=0.01)
+    assert few["scores"] == [score for score in every["scores"] if score >= 0.9999]
 
 
 def test_mlflow_does_not_load_a_model_whose_weights_were_exchanged(

@@ -34,7 +34,7 @@ from workflows.tracking import TrackingSettings
 LARGE = int(os.environ.get("NNST_DRILL", "1000")) >= 10_000
 AWAY_S = 60 if LARGE else 6  # how long a server is away
 LOCKED_S = 25 if LARGE else 4  # how long a database is locked; MLflow waits for 20 s by itself
-SLOW_S = 5.0 if LARGE else 3.0  # what a slow server takes for each request
+SLOW_S = 5.0 if LARGE else 2.0  # what a slow server takes for each request
 PROCESSES, BATCHES = 8, 200
 
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
