@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # The reading order: a module imports only what stands before it. A package is one floor.
 FLOORS = (
     "errors",
+    "stopwatch",
     "config",
     "boxes",
     "records",

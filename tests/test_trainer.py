@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.train.v2._internal.constants import ENABLE_PREEMPTION_WATCHER_ENV_VAR
 
 from nnst import storage
 from nnst.errors import InputError
@@ -44,6 +45,12 @@ def test_a_variable_of_rays_that_is_set_goes_before_the_settings(
     with crew.variables(TrainerSettings()):
         assert os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] == "7"
     assert os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] == "7"
+
+
+def test_only_where_there_are_other_nodes_is_their_end_watched_for() -> None:
+    for nodes, expected in ((1, "0"), (3, "1")):
+        with crew.variables(TrainerSettings(), nodes):
+            assert os.environ[ENABLE_PREEMPTION_WATCHER_ENV_VAR] == expected
 
 
 def test_ray_writes_to_any_store_that_nnst_takes() -> None:

@@ -63,11 +63,11 @@ def read_shard(task: ScanTask, shard: int, inputs: pa.Table) -> Iterator[Read]:
     yield from _read(task, archive.stream(task.source, inputs), _detector(task).reduction)
 
 
-def score_shard(task: ScanTask, shard: int, members: Iterable[Read]) -> Receipt:
+def score_shard(task: ScanTask, shard: int, inputs: Iterable[Read]) -> Receipt:
     """Look at what was read, and write the rows."""
     image_rows: list[Row] = []
     detection_rows: list[Row] = []
-    for whole, found in _looked_at(task, members):
+    for whole, found in _looked_at(task, inputs):
         image_rows.append(whole)
         detection_rows += found
     tables = {

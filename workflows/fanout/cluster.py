@@ -20,6 +20,7 @@ UNSAFE = (
     "RAY_DATA_AUTOLOAD_PYEXTENSIONTYPE",
     "RAY_DATA_ARROW_EXTENSION_SERIALIZATION_CLOUDPICKLE",
 )
+_SHUT = "0"
 LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": Ray listens on loopback alone
 _PAUSE_S = 1.0
 _WORKER_ENVIRONMENT = {
@@ -30,7 +31,7 @@ _WORKER_ENVIRONMENT = {
     "OPENCV_IO_MAX_IMAGE_HEIGHT": "65500",
     "OPENCV_LOG_LEVEL": "ERROR",
     "PYTHONFAULTHANDLER": "1",
-    **dict.fromkeys(UNSAFE, "0"),  # whatever a node's own environment says
+    **dict.fromkeys(UNSAFE, _SHUT),  # whatever a node's own environment says
 }
 
 
@@ -41,7 +42,7 @@ def start() -> None:
         _stay_on_loopback()
     import ray
 
-    doors = [name for name in UNSAFE if os.environ.get(name)]
+    doors = [name for name in UNSAFE if os.environ.get(name, _SHUT) not in ("", _SHUT)]
     if doors:
         raise InputError(f"{doors[0]} lets data files run code", f"unset {doors[0]}")
     if ray.is_initialized():

@@ -23,6 +23,8 @@ _PREEMPTIONS = 20  # of a cluster's nodes; each costs at most an epoch
 # Ray's controller asks its workers how they are, every two seconds by default. Until it asks, the
 # end of training goes unnoticed.
 _HEALTH_CHECK = ("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+# It tells workers that their node will be taken away; one node alone has nobody to go on with.
+_WATCHER = "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"
 _GOODBYE = ("TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S", "5")
 # What no second attempt would change. Else a RuntimeError may be a peer that is gone, or a GPU.
 _FAULTS_OF_CODE = (
@@ -202,10 +204,14 @@ def _stop_at_faults() -> UserCallback:
 
 
 @contextlib.contextmanager
-def variables(settings: TrainerSettings) -> Iterator[None]:
-    """The settings as Ray's controller and workers read them, unless the person set others."""
+def variables(settings: TrainerSettings, nodes: int = 1) -> Iterator[None]:
+    """The settings as Ray's controller and workers read them, unless the person set others.
+
+    On a cluster of so many nodes.
+    """
     wanted = {
         _HEALTH_CHECK[0]: _HEALTH_CHECK[1],
+        _WATCHER: "1" if nodes > 1 else "0",  # a process more, which takes seconds to start
         "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": f"{settings.stall:g}",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": f"{settings.start / _STARTS:g}",
         "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": f"{settings.stall:g}",

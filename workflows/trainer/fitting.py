@@ -33,7 +33,8 @@ def fit(task: FitTask, crew: Crew, on_epoch: Told) -> Fitted:
     fanout.start()
     _quieten()
     attempts = storage.join(task.folder, "ray")
-    with crews.variables(crew.settings), Listener(task.folder, on_epoch):
+    alive = sum(node["Alive"] for node in ray.nodes())
+    with crews.variables(crew.settings, alive), Listener(task.folder, on_epoch):
         trainer = TorchTrainer(
             rank.train,
             train_loop_config={"task": task},
