@@ -211,6 +211,30 @@ def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
     assert faults == []
 
 
+@pytest.fixture
+def open_file(chromium: Any) -> Iterator[Callable[[Path], Any]]:
+    """Opens a page of one file, without a network. Afterwards: nothing was complained of, no dialog
+    came up, and nothing but pages of one file was asked for."""
+    context = chromium.new_context(viewport={"width": 1024, "height": 640}, offline=True)
+    complaints: list[str] = []
+    asked: list[str] = []
+
+    def opened(path: Path) -> Any:
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    context.close()
+    assert complaints == []
+    others = [url for url in asked if not url.startswith(("data:", "blob:"))]
+    assert [url for url in others if not url.split("#")[0].endswith("/index.html")] == []
+
+
 @dataclass
 class Served:
     """A page's server in a process of its own: its address, and how to end it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,6 @@ Command = Callable[..., Any]
 Draw = Callable[..., np.ndarray]
 
 MARK = (60, 40, 140, 88)  # wider than the window of either model shows at full size
-CHROMIUM = Path("/usr/bin/chromium")
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 # What is computed
@@ -390,43 +380,11 @@ def test_a_fresh_scan_takes_the_explanations_away(
 # The pages in a browser
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM), args=CHROMIUM_ARGUMENTS
-        )
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def visit(browser: Any) -> Iterator[Callable[[Path], Any]]:
-    """Opens a file. Afterwards: nothing was complained of, nothing asked for but such files."""
-    context = browser.new_context(viewport={"width": 1024, "height": 640}, offline=True)
-    complaints: list[str] = []
-    asked: list[str] = []
-
-    def open_file(path: Path) -> Any:
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield open_file
-    context.close()
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:") and "index.html" not in url] == []
-
-
-def test_the_page_shows_windows_levels_and_evidence(nnst: Command, scan: Path, visit: Any) -> None:
+def test_the_page_shows_windows_levels_and_evidence(
+    nnst: Command, scan: Path, open_file: Any
+) -> None:
     chain = nnst("explain", scan, "scene3.png", "--json").document
-    page, items = visit(Path(chain["page"])), chain["explanation"]["items"]
+    page, items = open_file(Path(chain["page"])), chain["explanation"]["items"]
     assert page.text_content("h1") == "scene3.png"
     assert page.locator(".item").count() == len(items) == 2
     assert page.locator("#whole .box").count() == 2
@@ -439,11 +397,11 @@ def test_the_page_shows_windows_levels_and_evidence(nnst: Command, scan: Path, v
 
 
 def test_a_box_of_the_closeup_lies_where_the_detection_is(
-    nnst: Command, scan: Path, visit: Any
+    nnst: Command, scan: Path, open_file: Any
 ) -> None:
     """The mark's own pixels, under the box that is drawn on the whole picture."""
     chain = nnst("explain", scan, "scene4.png", "--json").document
-    page = visit(Path(chain["page"]))
+    page = open_file(Path(chain["page"]))
     drawn = page.evaluate(
         """() => {
           const img = document.querySelector('#whole img').getBoundingClientRect();
@@ -458,19 +416,19 @@ def test_a_box_of_the_closeup_lies_where_the_detection_is(
 
 @pytest.mark.parametrize("image", ["broken.png", "scene9.png"])
 def test_pages_without_a_detection_say_so(
-    nnst: Command, scan: Path, visit: Any, image: str
+    nnst: Command, scan: Path, open_file: Any, image: str
 ) -> None:
-    page = visit(Path(nnst("explain", scan, image, "--json").document["page"]))
+    page = open_file(Path(nnst("explain", scan, image, "--json").document["page"]))
     words = {"broken.png": "Could not look: the file ends", "scene9.png": "Nothing with a score"}
     assert page.text_content("#verdict").startswith(words[image])
 
 
 def test_the_report_leads_to_an_explanation_or_to_the_command_for_one(
-    nnst: Command, scan: Path, visit: Any
+    nnst: Command, scan: Path, open_file: Any
 ) -> None:
     explained_page = Path(nnst("explain", scan, "deep/scene8.png", "--json").document["page"])
     assert nnst("report", scan).code == 0
-    page = visit(scan / "report" / "index.html")
+    page = open_file(scan / "report" / "index.html")
     page.locator(".card", has_text="scene8.png").click()
     page.click("#large .why a")
     assert page.url == explained_page.as_uri()

@@ -2,7 +2,8 @@
 
 Two ranks learn a drawn mark, with a loss that also hangs on the random generators which libraries
 share. A rank does to itself, at a step, what a machine would do to it. The large form
-(`NNST_DRILL=10000 pytest -m drill`) has one stand still for as long as is waited by default.
+(`NNST_DRILL=10000 pytest -m drill`) has one stand still for as long as is waited by default, and
+three ranks.
 """
 
 from __future__ import annotations
@@ -236,6 +237,7 @@ def three_ranks(crop_set: str, folder: str) -> None:
     print(same(found["plain"].weights, found["killed"].weights))
 
 
+@pytest.mark.skipif(not LARGE, reason="a minute for one more rank; NNST_DRILL=10000 runs it")
 def test_nor_does_it_where_three_ranks_sum_their_gradients_in_some_order(
     crop_set: Path, tmp_path: Path
 ) -> None:

@@ -119,5 +119,5 @@ function openExport() {
   at("export-cut").hidden = !cut;
   at("export-command").textContent = `nnst export ${inShell(data.explain.scan)} --threshold ${thresholds[state.step]} --to coco --out found.json`;
   at("export-told").textContent = "";
-  at("export").showModal();
+  openDialog("export");
 }

@@ -145,9 +145,15 @@ function turnPage(by) {
   at("grid").scrollIntoView();
 }
 
+/** Open a dialog with its heading in focus: a button there would be pressed by the key that led there. */
+function openDialog(id) {
+  at(id).showModal();
+  at(id).querySelector("h2").focus();
+}
+
 function openLarge(picture) {
   showLarge(picture);
-  at("large").showModal();
+  openDialog("large");
 }
 
 function showLarge(picture) {
@@ -194,7 +200,7 @@ const KEYS = {
   ArrowDown: () => move(at("large").open ? 1 : columns()),
   ArrowUp: () => move(at("large").open ? -1 : -columns()),
   "[": () => setStep(state.step - 1), "]": () => setStep(state.step + 1), m: () => setStep(MODEL_STEP),
-  "/": () => at("large").open || at("filter").focus(), "?": () => at("large").open || at("keys").showModal(),
+  "/": () => at("large").open || at("filter").focus(), "?": () => at("large").open || openDialog("keys"),
   f: () => at("large").open || toggleMore(), e: () => at("large").open || openExport(),
   h: () => at("show-heat").hidden || toggleHeat(),
   Enter: () => at("large").open || (matches.length && openLarge(matches[state.selected].picture)),

@@ -109,7 +109,7 @@ function listen() {
   at("show-export").addEventListener("click", openExport);
   at("export-close").addEventListener("click", () => at("export").close());
   for (const form of Object.keys(EXPORTS)) at(`export-${form}`).addEventListener("click", () => download(form));
-  at("show-keys").addEventListener("click", () => at("keys").showModal());
+  at("show-keys").addEventListener("click", () => openDialog("keys"));
   at("keys-close").addEventListener("click", () => at("keys").close());
   at("page-back").addEventListener("click", () => turnPage(-1));
   at("page-on").addEventListener("click", () => turnPage(1));
