@@ -31,7 +31,7 @@ class Pointer(Detector):
     """Points at the same boxes of any picture, best first."""
 
     def __init__(self, boxes: boxes_.Boxes) -> None:
-        super().__init__(Model(SPEC, models.build(SPEC), "digest", {}), None, None)
+        super().__init__(Model(SPEC, models.build(SPEC), "digest", {}))
         self.boxes = boxes
 
     def detect_all(

@@ -1,4 +1,4 @@
-"""`nnst crop`: truth and its pictures -> a crop set. Shards of pictures are cut in parallel."""
+"""`nnst crop`: truth and its pictures -> a crop set."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from nnst import archive, config, crops, images, ledger, records, storage
+from nnst import archive, config, crops, ledger, records, storage
 from nnst.config import group, setting
 from nnst.crops import CropSettings
-from nnst.errors import ImageError, InputError
-from nnst.records import Annotation, Crop, Receipt
+from nnst.errors import InputError
+from nnst.records import Annotation
 from workflows import fanout, provenance
 from workflows.commands import Options, Outcome
+from workflows.cutting import CropTask, crop_shard, hash_shard
 from workflows.fanout import FanoutSettings
 from workflows.progress import Progress
 
@@ -56,20 +57,6 @@ class CropConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CropTask:
-    """All that a shard's work needs beside its inputs."""
-
-    out: str
-    source: str
-    fingerprint: str
-    window_hw: tuple[int, int]
-    settings: CropSettings
-    truth: Mapping[str, Annotation] | None  # None: every picture is background
-    split: Mapping[str, tuple[str, str]]  # image -> (group, split); empty for background
-    validation_share: float
-
-
-@dataclass(frozen=True, slots=True)
 class _Plan:
     """The pictures to cut, and what is known of them."""
 
@@ -79,32 +66,6 @@ class _Plan:
     warnings: tuple[str, ...] = ()
     turned: frozenset[str] = frozenset()  # images that EXIF turns by a quarter
     skipped: Mapping[str, int] | None = None
-
-
-def crop_shard(task: CropTask, shard: int, inputs: pa.Table) -> Receipt:
-    """Cut the crops of a shard's pictures and write them, and the pictures, as parts."""
-    crop_rows: list[dict[str, Any]] = []
-    picture_rows: list[dict[str, Any]] = []
-    bad: dict[str, int] = {}
-    for member in archive.stream(task.source, inputs):
-        truth = task.truth[member.image] if task.truth is not None else None
-        try:
-            facts, cuts = _cut_member(task, member, truth)
-        except ImageError as error:
-            bad[error.reason] = bad.get(error.reason, 0) + 1
-            picture_rows.append(crops.picture_row(member.image, truth, error.reason))
-            continue
-        picture_rows.append(crops.picture_row(member.image, truth, records.OK, **facts))
-        crop_rows += [crops.crop_row(member.image, crop, facts["split"]) for crop in cuts]
-        if truth is not None:
-            _write_look(task, member.image, cuts)
-    tables = {
-        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
-        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
-    }
-    files = ledger.write_parts(task.out, shard, tables)
-    rows, failed = len(picture_rows), sum(bad.values())
-    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
 
 
 def run(settings: CropConfig, options: Options) -> Outcome:
@@ -133,20 +94,6 @@ def run(settings: CropConfig, options: Options) -> Outcome:
         )
         fanout.fan_out(book, partial(crop_shard, task), settings.fanout, "crop")
     return _outcome(book, settings, plan)
-
-
-def hash_shard(source: str, shard: int, inputs: pa.Table) -> list[tuple[str, str, int]]:
-    """(image, image_id, perceptual hash) of each readable picture of a shard."""
-    rows: list[tuple[str, str, int]] = []
-    for member in archive.stream(source, inputs):
-        try:
-            data = _bytes(member)
-            picture = images.decode(data)
-        except ImageError:
-            continue  # its row and reason come when it is cut
-        upright = images.upright(picture.pixels, picture.header.orientation)
-        rows.append((member.image, images.content_hash(data), images.perceptual_hash(upright)))
-    return rows
 
 
 def _plan(settings: CropConfig) -> _Plan:
@@ -254,54 +201,6 @@ def _split(settings: CropConfig, plan: _Plan) -> dict[str, tuple[str, str]]:
         sides = crops.split_groups(groups, settings.validation_share)
     own = groups[: len(rows)]
     return {row[0]: (key, sides[key]) for row, key in zip(rows, own, strict=True)}
-
-
-def _bytes(member: archive.Member) -> bytes:
-    """The member's bytes. Raises ImageError with the reason why there are none."""
-    if member.data is None:
-        assert member.failure is not None
-        raise ImageError(member.failure.reason, member.failure.detail)
-    return member.data
-
-
-def _cut_member(
-    task: CropTask, member: archive.Member, truth: Annotation | None
-) -> tuple[dict[str, Any], list[Crop]]:
-    """What the picture's row says beside its truth, and its crops."""
-    data = _bytes(member)
-    picture = images.decode(data)
-    image_id = images.content_hash(data)
-    orientation = picture.header.orientation
-    none = np.zeros(0, bool)
-    background = Annotation(member.image, image_id, np.zeros((0, 4), np.float32), (), none, none)
-    annotation = replace(truth, image_id=image_id) if truth is not None else background
-    cuts = crops.cut_crops(picture.pixels, orientation, annotation, task.window_hw, task.settings)
-    near, split = task.split.get(member.image) or (
-        image_id,
-        crops.side_of(image_id, task.validation_share),
-    )
-    upright = images.upright(picture.pixels, orientation)
-    facts = {
-        "image_id": image_id,
-        "width": picture.header.width,
-        "height": picture.header.height,
-        "orientation": orientation,
-        "perceptual_hash": f"{images.perceptual_hash(upright):016x}",
-        "group": near,
-        "split": split,
-        "bytes": data if truth is not None else None,  # background is read where it lies
-    }
-    return facts, list(cuts)
-
-
-def _write_look(task: CropTask, image: str, cuts: Sequence[Crop]) -> None:
-    """Small pictures by label, for people to see what will be learnt."""
-    stem = storage.safe_name(image.rpartition(".")[0].replace("/", "-"), 60)
-    mark = storage.sha256(image.encode())[:6]  # two names may give one stem
-    for index, crop in enumerate(cuts):
-        folder = storage.safe_name(crop.label) if crop.label else "background"
-        path = storage.join(task.out, "look", folder, f"{stem}-{mark}-{index:03d}.png")
-        storage.put(path, images.encode_png(crops.picture_to_look_at(crop, task.window_hw)))
 
 
 def _dry_run(out: str, plan: _Plan, window_hw: tuple[int, int]) -> Outcome:

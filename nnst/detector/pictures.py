@@ -30,9 +30,9 @@ class Detector(ABC):
     def __init__(
         self,
         model: Model,
-        settings: DetectorSettings | None,
-        device: str,
-        stopwatch: Stopwatch | None,
+        settings: DetectorSettings | None = None,
+        device: str = "cpu",
+        stopwatch: Stopwatch | None = None,
     ) -> None:
         self.spec = model.spec
         self.settings = settings or DetectorSettings()

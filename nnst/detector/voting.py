@@ -125,6 +125,7 @@ def _scored(detector: Detector, picture: pyramid.Halves, enlarge: float) -> list
         pixels,
         detector.scout_spec,
         lambda canvas: windows.score_batch(detector.scout, canvas[None])[0],
+        detector.canvas,
     )
     return list(zip(levels, maps, strict=True))
 
