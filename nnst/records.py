@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -221,6 +222,16 @@ class Receipt:
                 f"shard {self.shard}: {self.rows_in} rows in, {self.rows_ok} ok, "
                 f"{self.rows_bad} bad ({dict(self.bad)}) do not add up"
             )
+
+    @classmethod
+    def of(
+        cls, shard: int, statuses: Iterable[str], files: tuple[PartFile, ...], fingerprint: str
+    ) -> Receipt:
+        """The receipt of a shard whose rows have these statuses."""
+        counts = Counter(statuses)
+        ok = counts.pop(OK, 0)
+        bad = counts.total()
+        return cls(shard, ok + bad, ok, bad, files, fingerprint, dict(counts))
 
 
 INPUTS = pa.schema(

@@ -227,6 +227,15 @@ counts = st.integers(0, 6)
 
 
 @FEW
+@given(st.lists(st.sampled_from(["ok", "corrupt", "empty"])))
+def test_a_receipt_of_rows_counts_each_of_them_once(statuses: list[str]) -> None:
+    receipt = records.Receipt.of(3, iter(statuses), (), "print")
+    assert (receipt.shard, receipt.files, receipt.fingerprint) == (3, (), "print")
+    assert receipt.rows_in == len(statuses)
+    assert receipt.rows_ok == statuses.count("ok")
+    assert receipt.bad == {s: statuses.count(s) for s in set(statuses) - {"ok"}}
+
+
 @given(counts, counts, counts, st.dictionaries(st.sampled_from(sorted(records.REASONS)), counts))
 def test_a_receipt_adds_up_or_is_refused(
     rows_in: int, rows_ok: int, rows_bad: int, bad: dict[str, int]

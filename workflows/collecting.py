@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -77,9 +77,7 @@ def collect_shard(task: CollectTask, shard: int, inputs: pa.Table) -> Receipt:
     storage.sync()  # the pictures, before the receipt says that they are there
     table = pa.Table.from_pylist(rows, schema=records.COLLECTED)
     part = ledger.write_part(task.out, "pictures", shard, table, records.COLLECTED)
-    bad = Counter(row["status"] for row in rows if row["status"] != OK)
-    failed = sum(bad.values())
-    return Receipt(shard, len(rows), len(rows) - failed, failed, (part,), task.fingerprint, {**bad})
+    return Receipt.of(shard, (row["status"] for row in rows), (part,), task.fingerprint)
 
 
 class _Gatherer:

@@ -33,26 +33,19 @@ def crop_shard(task: CropTask, shard: int, inputs: pa.Table) -> Receipt:
     """Cut the crops of a shard's pictures and write them, and the pictures, as parts."""
     crop_rows: list[dict[str, Any]] = []
     picture_rows: list[dict[str, Any]] = []
-    bad: dict[str, int] = {}
     for member in archive.stream(task.source, inputs):
         truth = task.truth[member.image] if task.truth is not None else None
         try:
             facts, cuts = _cut_member(task, member, truth)
         except ImageError as error:
-            bad[error.reason] = bad.get(error.reason, 0) + 1
             picture_rows.append(crops.picture_row(member.image, truth, error.reason))
             continue
         picture_rows.append(crops.picture_row(member.image, truth, records.OK, **facts))
         crop_rows += [crops.crop_row(member.image, crop, facts["split"]) for crop in cuts]
         if truth is not None:
             _write_look(task, member.image, cuts)
-    tables = {
-        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
-        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
-    }
-    files = ledger.write_parts(task.out, shard, tables)
-    rows, failed = len(picture_rows), sum(bad.values())
-    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
+    files = ledger.write_parts(task.out, shard, crops.to_tables(picture_rows, crop_rows))
+    return Receipt.of(shard, (row["status"] for row in picture_rows), files, task.fingerprint)
 
 
 def hash_shard(source: str, shard: int, inputs: pa.Table) -> list[tuple[str, str, int]]:

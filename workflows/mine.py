@@ -71,22 +71,15 @@ def mine_shard(task: MineTask, shard: int, inputs: pa.Table) -> Receipt:
     detector = load_detector(task.model_folder, task.model_digest, settings)
     crop_rows: list[dict[str, Any]] = []
     picture_rows: list[dict[str, Any]] = []
-    bad: dict[str, int] = {}
     for member in archive.stream(task.source, inputs):
         try:
             row, found = _mine_member(task, detector, member)
         except ImageError as error:
-            bad[error.reason] = bad.get(error.reason, 0) + 1
             row, found = crops.picture_row(member.image, None, error.reason), []
         picture_rows.append(row)
         crop_rows += found
-    tables = {
-        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
-        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
-    }
-    files = ledger.write_parts(task.out, shard, tables)
-    rows, failed = len(picture_rows), sum(bad.values())
-    return Receipt(shard, rows, rows - failed, failed, files, task.fingerprint, bad)
+    files = ledger.write_parts(task.out, shard, crops.to_tables(picture_rows, crop_rows))
+    return Receipt.of(shard, (row["status"] for row in picture_rows), files, task.fingerprint)
 
 
 def run(settings: MineConfig, options: Options) -> Outcome:

@@ -5,7 +5,6 @@ Reading and scoring may be tasks of their own, so that CPUs of other machines de
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -76,9 +75,7 @@ def score_shard(task: ScanTask, shard: int, inputs: Iterable[Read]) -> Receipt:
     }
     with meters.current().stopwatch.stage("write"):
         files = ledger.write_parts(task.out, shard, tables)
-    bad = Counter(row["status"] for row in image_rows if row["status"] != records.OK)
-    count, failed = len(image_rows), sum(bad.values())
-    return Receipt(shard, count, count - failed, failed, files, task.fingerprint, dict(bad))
+    return Receipt.of(shard, (row["status"] for row in image_rows), files, task.fingerprint)
 
 
 def _looked_at(task: ScanTask, members: Iterable[Read]) -> Iterator[tuple[Row, list[Row]]]:

@@ -26,7 +26,7 @@ from nnst.crops.groups import (
     split_beside,
     split_groups,
 )
-from nnst.crops.tables import crop_row, picture_row, read_crops, read_sides, read_truth
+from nnst.crops.tables import crop_row, picture_row, read_crops, read_sides, read_truth, to_tables
 
 __all__ = [
     "GREY",
@@ -51,4 +51,5 @@ __all__ = [
     "side_of",
     "split_beside",
     "split_groups",
+    "to_tables",
 ]

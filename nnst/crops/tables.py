@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,16 @@ def crop_row(image: str, crop: Crop, split: str) -> dict[str, Any]:
         "box": crop.box,
         "box_in_crop": crop.box_in_crop,
         "pixels": images.encode_bmp(crop.pixels),
+    }
+
+
+def to_tables(
+    picture_rows: Sequence[dict[str, Any]], crop_rows: Sequence[dict[str, Any]]
+) -> dict[str, pa.Table]:
+    """The tables of a crop set, by name."""
+    return {
+        "pictures": pa.Table.from_pylist(picture_rows, schema=records.PICTURES),
+        "crops": pa.Table.from_pylist(crop_rows, schema=records.CROPS),
     }
 
 

@@ -44,9 +44,9 @@ class Pool:
         self._gpus = cluster.gpus_for(settings)
         # max_calls=0 keeps a GPU task's process, and the model in it, for the next shard.
         remote = ray.remote(num_cpus=settings.cpus, num_gpus=self._gpus, max_retries=0, max_calls=0)
-        apart = settings.apart > 0 and isinstance(work, Staged)
+        apart = settings.apart if isinstance(work, Staged) else 0.0
         self._remote = remote(end_on if apart else work_on)
-        first = ray.remote(num_cpus=settings.apart, num_gpus=0, max_retries=0)
+        first = ray.remote(num_cpus=apart, num_gpus=0, max_retries=0)
         self._first: Any = first(begin_on) if apart else None
         self._work: Any = ray.put(work)
         self._tasks = tasks
@@ -55,7 +55,8 @@ class Pool:
             settings.stall,
             settings.decode,
             memory=int(settings.memory * 2**30),
-            decoders=settings.decoders or max(1, int(self._decoding_cpus())),
+            decoders=settings.decoders
+            or max(1, int(apart or (settings.cpus if self._gpus else 1))),
         )
         self._care: dict[int, Care] = {}  # of shards that are not sent for the first time
         self._retries = Retries()
@@ -105,10 +106,6 @@ class Pool:
                 self._stragglers.finished(seconds)
                 self.unsettled.discard(number)
                 yield number, result
-
-    def _decoding_cpus(self) -> float:
-        """CPUs that have nothing to do but to decode."""
-        return self._settings.apart or (self._settings.cpus if self._gpus else 1)
 
     def _look(self) -> None:
         """Take note of the cluster's size, now and then."""
