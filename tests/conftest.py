@@ -119,9 +119,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def idle(cluster: str) -> None:
-    """Every CPU of the session's Ray is free: what was stopped before gives them back late."""
+    """Every CPU of the session's Ray is free: what was stopped before gives them back late.
+
+    Ray keeps CPUs for three minutes for trainings whose drivers were killed: it forgets them.
+    """
     import ray
 
+    with contextlib.suppress(ValueError):  # nobody has trained yet
+        name = "AutoscalingCoordinator"
+        ray.kill(ray.get_actor(name, namespace=name), no_restart=False)
     cpus, deadline = ray.cluster_resources()["CPU"], time.monotonic() + 120
     while ray.available_resources().get("CPU", 0) < cpus:
         assert time.monotonic() < deadline, ray.available_resources()
