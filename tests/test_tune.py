@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 from nnst import config
 from nnst.errors import ConfigError
 from workflows.__main__ import config_class
-from workflows.tuner import DEFAULT_SPACE, points, read_space
+from workflows.family import Shared
+from workflows.tuner import DEFAULT_SPACE, Trials, points, read_space, trial
 
 BASE = """
 background_judged = 2
@@ -120,6 +121,22 @@ def test_the_same_command_again_trains_nothing_and_stops_what_was_stopped(
     assert children_of(client, searched.document["run_id"]) == before
     assert len(client.search_model_versions("name='tuned-tune'")) == 1
     assert json.loads(again.out)  # Ray has not said a word on stdout
+
+
+def test_what_was_stopped_stays_where_it_was_and_what_is_done_stays_done(tmp_path: Path) -> None:
+    """Its training may write one more epoch before it hears of that."""
+    trials = Trials(str(tmp_path), Shared(("crops",), "name", {}), ({}, {}), "run", "")
+    for number in (0, 1):
+        (tmp_path / f"{number:05}").mkdir()
+        rows = [{"validation_loss": 0.5}] * 2
+        (tmp_path / f"{number:05}" / "rows.json").write_text(json.dumps({"epochs": rows}))
+    (tmp_path / "00000" / "done.json").write_text('{"validation": null}')
+    for number in (0, 1):
+        trial.stop(trials, number, 1)
+    done, stopped = (trial.tried(trials, number) for number in (0, 1))
+    assert (len(done.rows), done.stopped, done.document) == (2, False, {"validation": None})
+    assert (len(stopped.rows), stopped.stopped, stopped.document) == (1, True, None)
+    assert list(trial.study(trials, 1)) == [{"epoch": 1, "validation_loss": 0.5}]
 
 
 def test_every_point_of_the_default_space_is_one_that_nnst_train_takes() -> None:

@@ -99,14 +99,18 @@ def _relay(trials: Trials) -> Callable[[dict[str, Any]], None]:
             num_cpus=0, max_retries=0, scheduling_strategy=free, runtime_env={"env_vars": here}
         )(trial.study)
         rows: Any = remote.remote(trials, chosen["trial"])  # references, as they come
+        epochs = 0
         try:
             for reference in rows:
-                tune.report(_told(ray.get(reference)))
+                row = ray.get(reference)
+                epochs = row.get("epoch", epochs)
+                tune.report(_told(row))
         except ray.exceptions.RayError as error:
             tune.report({"failed": f"its process died ({type(error).__name__})"})
         except SystemExit:  # by which Tune stops a trial
             # At once: else it sees its workers die first, and says that it failed.
             ray.cancel(rows, force=True, recursive=False)
+            trial.stop(trials, chosen["trial"], epochs)
             raise
 
     return relay

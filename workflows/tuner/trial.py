@@ -1,9 +1,11 @@
 """One trial: a training with settings of its own, done in a process of its own.
 
-    FOLDER/00007/rows.json   the metrics of its epochs so far
-    FOLDER/00007/done.json   what nnst train said, once it is done
+    FOLDER/00007/rows.json      the metrics of its epochs so far
+    FOLDER/00007/done.json      what nnst train said, once it is done
+    FOLDER/00007/stopped.json   after how many epochs it was stopped, as others were better
 
-A trial that was interrupted goes on from its checkpoints; one that is done is told again.
+A trial that was interrupted goes on from its checkpoints; one that is done, or was stopped, is told
+again.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ class Tried:
     point: Point
     rows: tuple[Row, ...]  # of the epochs that it had
     document: Mapping[str, Any] | None  # what nnst train said; None when it did not get so far
-    failed: str = ""  # why it did not; "" when it was stopped
+    stopped: bool = False  # early, as others were better
+    failed: str = ""  # why it came to nothing
 
     @property
     def average_precision(self) -> float | None:
@@ -64,9 +67,18 @@ class Tried:
 
 def tried(trials: Trials, number: int) -> Tried:
     """What is known of a trial."""
-    rows, done = (_read(trials, number, name) for name in ("rows.json", "done.json"))
+    names = ("rows.json", "done.json", "stopped.json")
+    rows, done, stopped = (_read(trials, number, name) for name in names)
     told = tuple((rows or {"epochs": []})["epochs"])
-    return Tried(number, trials.points[number], told, done)
+    if stopped is not None:  # its training may have had one more before it heard of that
+        told, done = told[: stopped["epochs"]], None
+    return Tried(number, trials.points[number], told, done, stopped is not None)
+
+
+def stop(trials: Trials, number: int, epochs: int) -> None:
+    """Leave a trial at so many epochs for good, unless it is done."""
+    if tried(trials, number).document is None:
+        _write(trials, number, "stopped.json", {"epochs": epochs})
 
 
 def study(trials: Trials, number: int) -> Iterator[dict[str, Any]]:
@@ -76,7 +88,7 @@ def study(trials: Trials, number: int) -> Iterator[dict[str, Any]]:
     """
     before = tried(trials, number)
     yield from ({"epoch": index + 1, **row} for index, row in enumerate(before.rows))
-    if before.document is not None:
+    if before.document is not None or before.stopped:
         return
     os.environ["MLFLOW_TRACKING_URI"] = trials.tracking_uri
     heard: queue.Queue[dict[str, Any] | None] = queue.Queue()
