@@ -50,6 +50,13 @@ TRAIN_FLAGS = (
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tells the tests that work on a cluster from the others: `.ci/run` has a lane for each."""
+    for item in items:
+        if {"cluster", "script_cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.cluster)
+
+
 @pytest.fixture(scope="session")
 def crop_flags() -> tuple[str, ...]:
     """With which `crop_set` was cut."""

@@ -20,7 +20,7 @@ Command = Callable[..., Any]
 
 SHORT = (
     *("--epochs", "2", "--set", "training.steps=8", "--set", "background_crops=4"),
-    *("--set", "training.logos=16", "--rounds", "1"),
+    *("--set", "training.logos=16", "--rounds", "1", "--workers", "1"),
 )
 
 

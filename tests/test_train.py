@@ -476,17 +476,15 @@ def test_stages_that_are_done_are_read_and_those_that_are_not_are_done(
     assert set(first.histories) == {"scout", "judge"}
     before = times()
     assert len(before) > 4
-    again, second = learn()
-    assert again == told
     shutil.rmtree(tmp_path / "judge-1")
-    again, third = learn()
+    again, second = learn()
     assert again[0] == told[0]
     assert again[1][:2] == ("judge", 0)
     assert times() == before
-    for other in (second, third):
-        assert other.spec == first.spec
-        assert other.histories == first.histories
-        assert all(torch.equal(other.weights[name], value) for name, value in first.weights.items())
+    assert second.spec == first.spec
+    assert second.histories == first.histories
+    assert all(torch.equal(second.weights[name], value) for name, value in first.weights.items())
+    assert learn()[0] == again
     assert Ledger.open(first.data.mined[0], "crop").is_done()
 
 

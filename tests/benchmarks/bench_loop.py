@@ -19,8 +19,9 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -34,7 +35,35 @@ from nnst.ledger import Ledger
 from tests.benchmarks.bench_quality import Annotated, lay_out, nnst, of_csv, split
 
 Pictures = Sequence[tuple[Path, tuple[Box, ...]]]
+Nnst = Callable[..., dict[str, Any]]  # runs a command, and returns what it says in JSON
 FAR = 0.1  # IoU with every box below which a detection shows no logo
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The pictures of one round, and how it goes."""
+
+    first: Pictures  # whose boxes are given
+    pool: Pictures  # that are scanned for more, with boxes for the reviewer alone
+    judged: Pictures  # that no model sees
+    background: Pictures
+    answers: int
+    train: tuple[str, ...] = ()  # further words for nnst train
+
+
+def sides_of(every: Annotated, seed: int, options: argparse.Namespace) -> Sides:
+    """The logo's pictures and those without it, dealt out."""
+    learnt, judged = split(every, options.held_out, seed)
+    paths = [path for folder in options.negatives for path in sorted(Path(folder).rglob("*.*"))]
+    others = [[(path, ()) for path in paths[side::3]][: options.most] for side in range(3)]
+    return Sides(
+        first=learnt.pictures[: options.first],
+        pool=(*learnt.pictures[options.first :], *others[1]),
+        judged=(*judged.pictures, *others[2]),
+        background=others[0],
+        answers=options.answers,
+        train=("--seed", str(seed), *shlex.split(options.train)),
+    )
 
 
 def answers(scan: Path, truth: Path, count: int) -> Counter[str]:
@@ -61,56 +90,47 @@ def said_of(found: dict[str, Any], boxes: Sequence[Box]) -> str:
     return "yes" if iou >= 0.5 else "no" if iou < FAR else "wrong_box"
 
 
-def judge(folder: Path, name: str, version: int) -> dict[str, float]:
+def one_round(sides: Sides, folder: Path, nnst: Nnst) -> dict[str, Any]:
+    """What was answered, and the figures of the model before the round and of that after it."""
+    for name in ("first", "background", "pool", "judged"):
+        lay_out(folder / name, getattr(sides, name))
+    words = ("--name", "logo", "--background", folder / "background", *sides.train)
+    train = (*words, "--set", f"storage={folder}/training")
+    crops, more, scan = folder / "crops", folder / "more", folder / "scan"
+    nnst("crop", folder / "first.xml", "--out", crops)
+    model = nnst("train", crops, *train)["model"]
+    before = judge(folder, model, nnst)
+    nnst("scan", folder / "pool", "--model", model, "--out", scan)
+    said = answers(scan, folder / "pool.xml", sides.answers)
+    reviewed = folder / "reviewed.xml"
+    written = nnst("review", scan, "--to", "imglab", reviewed)
+    flags = ("--negative-label", review.NEGATIVE) if written["refused"] else ()
+    nnst("crop", reviewed, "--out", more, "--beside", crops, *flags)
+    after = judge(folder, nnst("train", crops, more, *train)["model"], nnst)
+    gain = round(after["ap50"] - before["ap50"], 4)
+    return {"answers": dict(said), "before": before, "after": after, "gain_ap50": gain}
+
+
+def judge(folder: Path, model: str, nnst: Nnst) -> dict[str, float]:
     """The figures of a version on the pictures that were held out."""
-    out = folder / f"judged-{version}"
-    nnst("scan", folder / "judged", "--model", f"{name}/{version}", "--out", out, folder=folder)
-    (figures,) = nnst("evaluate", out, folder / "judged.xml", folder=folder)["labels"]
+    out = folder / f"judged-{model.replace('/', '-')}"
+    nnst("scan", folder / "judged", "--model", model, "--out", out)
+    (figures,) = nnst("evaluate", out, folder / "judged.xml")["labels"]
     recall = figures["recall50_at_megapixel_rate"]["value"]
     return {"ap50": figures["ap50"]["value"], "ap30": figures["ap30"]["value"], "recall": recall}
 
 
 def measure(every: Annotated, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One row."""
-    learnt, judged = split(every, options.held_out, seed)
-    first = replace(learnt, pictures=learnt.pictures[: options.first])
-    pool = learnt.pictures[options.first :]
-    others = [path for folder in options.negatives for path in sorted(Path(folder).rglob("*.*"))]
-    sides = [[(path, ()) for path in others[side::3]][: options.most] for side in range(3)]
+    sides = sides_of(every, seed, options)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        lay_out(folder / "first", first.pictures)
-        lay_out(folder / "background", sides[0])
-        lay_out(folder / "pool", [*pool, *sides[1]])
-        lay_out(folder / "judged", [*judged.pictures, *sides[2]])
-        train = ("--name", "logo", "--background", folder / "background", "--seed", seed)
-        train = (*train, "--set", f"storage={folder}/training", *shlex.split(options.train))
-        train = tuple(map(str, train))
-        nnst("crop", folder / "first.xml", "--out", folder / "crops", folder=folder)
-        nnst("train", folder / "crops", *train, folder=folder)
-        before = judge(folder, "logo", 1)
-        scan = folder / "scan"
-        nnst("scan", folder / "pool", "--model", "logo/1", "--out", scan, folder=folder)
-        said = answers(scan, folder / "pool.xml", options.answers)
-        reviewed, more = folder / "reviewed.xml", folder / "more"
-        written = nnst("review", scan, "--to", "imglab", reviewed, folder=folder)
-        flags = ("--negative-label", review.NEGATIVE) if written["refused"] else ()
-        words = ("--out", more, "--beside", folder / "crops")
-        nnst("crop", reviewed, *words, *flags, folder=folder)
-        nnst("train", folder / "crops", more, *train, folder=folder)
-        after = judge(folder, "logo", 2)
+        found = one_round(sides, Path(place), partial(nnst, folder=Path(place)))
     return {
         "set": every.name,
         "seed": seed,
-        "first": len(first.pictures),
-        "pool": len(pool),
-        "judged": len(judged.pictures),
-        "others": [len(side) for side in sides],
-        "answers": dict(said),
-        "before": before,
-        "after": after,
-        "gain_ap50": round(after["ap50"] - before["ap50"], 4),
+        **{name: len(getattr(sides, name)) for name in ("first", "pool", "judged", "background")},
+        **found,
         "seconds": round(time.perf_counter() - start, 1),
     }
 
