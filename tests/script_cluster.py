@@ -16,6 +16,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
+
 SCRIPTS = Path(__file__).resolve().parents[1] / "cluster"
 LIMIT_S = 240.0
 _FEW = ("--num-cpus=1", "--num-gpus=0", "--object-store-memory=80000000")
@@ -27,13 +29,6 @@ _OTHERS = (
     "RAY_ADDRESS",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER",
 )
-
-
-def free_port() -> str:
-    """A port of this machine that nobody uses."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def _own_address() -> str:
@@ -58,8 +53,8 @@ class ScriptCluster:
         self.environment = kept | {
             "HOME": str(self.home),
             "NNST_HOST": _own_address(),
-            "NNST_PORT": free_port(),
-            "NNST_DASHBOARD_PORT": free_port(),
+            "NNST_PORT": str(free_port()),
+            "NNST_DASHBOARD_PORT": str(free_port()),
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
@@ -140,5 +135,6 @@ def _end(node: subprocess.Popen[bytes]) -> None:
 @contextmanager
 def running(home: Path, logs: Path) -> Iterator[ScriptCluster]:
     """Inside, what is started is ended at the end."""
-    with tempfile.TemporaryDirectory(prefix="nnst-ray-") as temp, ExitStack() as stack:
+    place = tempfile.TemporaryDirectory(prefix="nnst-ray-", ignore_cleanup_errors=True)
+    with place as temp, ExitStack() as stack:
         yield ScriptCluster(home, logs, temp, stack)

@@ -606,11 +606,11 @@ def test_a_worker_that_waits_for_a_host_is_not_taken_for_stuck(
 ) -> None:
     def slow(request: Request) -> Reply:
         first = request.path == "/0.jpg" and len(web.asked("/0.jpg")) == 1
-        return Reply(b"", 429, {"Retry-After": "5"}) if first else site(request)
+        return Reply(b"", 429, {"Retry-After": "9"}) if first else site(request)
 
     with LocalWeb(slow) as web:
         urls = write_list(tmp_path, web, ["/0.jpg"])
-        done = collect(web, urls, "--set", "fanout.stall=3", out=tmp_path / "out")
+        done = collect(web, urls, "--set", "fanout.stall=6", out=tmp_path / "out")
         assert done.code == 0, done.err
         assert len(web.asked("/0.jpg")) == 2  # by one worker
     notes = "".join(path.read_text() for path in (tmp_path / "out" / "attempts").iterdir())
@@ -655,6 +655,7 @@ def test_how_far_unfinished_shards_are_is_told(
                 time.sleep(0.01)
             assert watch.count() == 3
     assert " s left" in said
+    capsys.readouterr()  # it may have said it once more
     with Watch(
         "memory://nowhere", 10, seconds=0.01
     ):  # a store's journals are not read over and over

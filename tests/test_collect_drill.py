@@ -211,18 +211,21 @@ def test_two_thousand_addresses_end_in_two_thousand_rows_whatever_dies(
     _check_archive(out, rows)
 
 
-def owner_of(port: int) -> int:
-    """The process that has a connection from this local port."""
+def owner_of(port: int, server: int) -> int:
+    """The process that has a connection from this local port to the server's."""
     inodes = {
         fields[9]
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
         if (fields := line.split())[1].endswith(f":{port:04X}")
+        and fields[2].endswith(f":{server:04X}")
     } - {"0"}
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for folder in Path("/proc").glob("[0-9]*/fd"):
         with contextlib.suppress(OSError):
-            if wanted & {os.readlink(path) for path in folder.iterdir()}:
-                return int(folder.parent.name)
+            for path in folder.iterdir():
+                with contextlib.suppress(OSError):  # it was closed in the meantime
+                    if os.readlink(path) in wanted:
+                        return int(folder.parent.name)
     raise AssertionError(f"nobody has port {port}")
 
 
@@ -237,7 +240,7 @@ def test_a_worker_that_dies_costs_no_finished_address_a_second_request(
         if not request.path.startswith("/p/"):
             return NOT_FOUND
         if not victims and len(web.asked()) > count / 2:
-            worker = owner_of(request.port)
+            worker = owner_of(request.port, web.port)
             os.kill(worker, signal.SIGKILL)
             victims[worker] = finished(out)
         return Reply(jpeg(int(request.path[3:])), seconds=0.01)

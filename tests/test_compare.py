@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from nnst.evaluation.differences import Found, differ
+from tests.ports import free_port
 
 Command = Callable[..., Any]
 
@@ -173,11 +173,9 @@ def test_the_page_shows_each_picture_that_differs_with_a_box_for_each_logo(
 @pytest.fixture
 def ui(rivals: Any, workplace: Path) -> Iterator[str]:
     """The address of MLflow's pages over what is recorded in the workplace."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     server = subprocess.Popen(
-        [sys.executable, "-m", "workflows", "ui", "--port", port],
+        [sys.executable, "-m", "workflows", "ui", "--port", str(port)],
         cwd=workplace,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -201,12 +199,13 @@ def test_mlflows_compare_page_shows_both_evaluations_side_by_side(
     found = client.search_runs([experiment], filter_string=wanted)
     assert {run.data.tags["model"] for run in found} == {"rival/1", "rival/2"}
     context = chromium.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(120_000)
     shown = context.new_page()
     runs = json.dumps([run.info.run_id for run in found])
     shown.goto(f'{ui}/#/compare-runs?runs={runs}&experiments=["{experiment}"]')
     for run in found:
-        shown.get_by_text(run.info.run_name).first.wait_for(timeout=120_000)
-    shown.get_by_text("map50").first.wait_for(timeout=60_000)
+        shown.get_by_text(run.info.run_name).first.wait_for()
+    shown.get_by_text("map50").first.wait_for()
     text = shown.text_content("body")
     assert "Comparing 2 Runs" in text
     for name, value in {each for run in found for each in run.data.tags.items()}:

@@ -26,6 +26,7 @@ from nnst import ledger, records
 from nnst.errors import InputError, JobFailed
 from nnst.ledger import Job, Ledger
 from nnst.records import Receipt
+from tests.stderr import without_progress
 from workflows import fanout
 from workflows.fanout import FanoutSettings
 from workflows.fanout import cluster as cluster_
@@ -374,13 +375,14 @@ def late_and_other(out: Path, other: bool) -> fanout.ShardWork:
     def twice(shard: int, rows: pa.Table) -> Receipt:
         tries = count_try(marks, shard)
         if shard == 5 and tries == 1:
-            wait_until(marks / "5-1")  # the twin has begun
-            time.sleep(1)
+            wait_until(out / "receipts" / "00005.json")  # the twin's
             if other:
                 rows = rows.set_column(0, "image", pa.array(["another", "row"]))
         receipt = work(shard, rows)
+        if shard == 5 and tries == 1:
+            (marks / "late").touch()
         if shard == 7:  # there is still work when the late one comes
-            wait_until(marks / "5-1")
+            wait_until(marks / "late")
             time.sleep(4)
         return receipt
 
@@ -546,7 +548,7 @@ def test_ray_says_nothing_where_results_are_printed(tmp_path: Path, cluster: str
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert out == ""
-    (line,) = err.splitlines()
+    (line,) = without_progress(err).splitlines()
     assert line.startswith("1 of 6 shards failed; shard 1: WorkerCrashedError")
 
 

@@ -8,8 +8,6 @@ import math
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +29,7 @@ from nnst import images, models
 from nnst.detector import DetectorSettings, load_detector
 from nnst.errors import InputError, TooManyBad
 from nnst.records import ModelSpec
+from tests.mlflow_server import Server
 from workflows import provenance, tracking
 from workflows.tracking import TrackingSettings, store
 from workflows.tracking.opening import Maker
@@ -41,47 +40,10 @@ WEIGHTS, EXAMPLE = "weights.safetensors", "model/input_example.json"
 SPEC = ModelSpec("mlp", ("background", "pare"), window_hw=(8, 12), stride=4, widths=(4,))
 
 
-class Server:
-    """A real MLflow server on loopback that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{port}"
-        self.command = [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/server.db"),
-            *("--artifacts-destination", str(folder / "files")),
-        ]
-        self.start()
-
-    def start(self) -> None:
-        quiet = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        quiet["MLFLOW_DISABLE_TELEMETRY"] = "true"
-        self.process = subprocess.Popen(
-            self.command,
-            env=quiet,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server does not answer")
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     running = Server(tmp_path_factory.mktemp("server"))
+    running.start()
     yield running
     running.stop()
 

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from mlflow import MlflowClient
 
 import nnst as package
 from nnst import models
+from tests.mlflow_server import Server
 from workflows import tracking
 from workflows.tracking import TrackingSettings
 
@@ -39,54 +39,6 @@ SLOWED = 12  # epochs that it is told of
 PROCESSES, BATCHES = 8, 200
 
 pytestmark = [pytest.mark.drill, pytest.mark.slow]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A real MLflow server on loopback that can be stopped and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
-        self.uri = f"http://127.0.0.1:{port}"
-        self.command = [
-            *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"),
-            *("--backend-store-uri", f"sqlite:///{folder}/server.db"),
-            *("--artifacts-destination", str(folder / "files")),
-        ]
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        import urllib.request
-
-        quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        self.process = subprocess.Popen(
-            self.command,
-            env=os.environ | quiet,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise AssertionError("the server does not answer")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-            self.process = None
-
-    def client(self) -> MlflowClient:
-        return MlflowClient(self.uri)
 
 
 @pytest.fixture

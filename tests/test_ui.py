@@ -17,6 +17,7 @@ import pytest
 
 from nnst.config import build
 from nnst.errors import ConfigError, InputError
+from tests.ports import free_port
 from workflows import tracking
 from workflows.commands import Options
 from workflows.ui import UiConfig, run
@@ -27,9 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def port() -> int:
     """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_port()
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ def collect_shard(task: CollectTask, shard: int, inputs: pa.Table) -> Receipt:
         if missing:
             asyncio.run(_Gatherer(task, journal).gather(missing))
         rows = [journal.rows[link.url] for link in links]
+    images.still_at_work()
     storage.sync()  # the pictures, before the receipt says that they are there
     table = pa.Table.from_pylist(rows, schema=records.COLLECTED)
     part = ledger.write_part(task.out, "pictures", shard, table, records.COLLECTED)

@@ -174,7 +174,7 @@ class Cascade(Detector):
         )
         boxes = np.round(kept.boxes.astype(np.float64), 2).astype(np.float32)
         scores = np.round(kept.scores.astype(np.float64), 4).astype(np.float32)
-        rounded = Detections(boxes, scores, kept.labels)
+        rounded = Detections(boxes, scores, kept.labels)[boxes_.area(boxes) > 0]
         return rounded[nms.ranking(rounded)[: self.settings.max_detections]]
 
     def _max_scale(self) -> float:

@@ -81,6 +81,7 @@ export class App {
     this.proposals = [];
     this.selected = -1;
     at("picture").classList.remove("ready");
+    at("picture").onload = null; // one that comes late is no longer wanted
     this.say("");
     showHeading(this);
     this.refresh();

@@ -63,9 +63,9 @@ export class Link {
   async catchUp() {
     const { app } = this;
     if (app.saving.busy) return; // it is our own change that is being saved
-    const { file } = app;
     const { ok, document } = await ask("state");
     if (!ok) return;
+    const { file } = app; // somebody may have gone on in the meantime
     app.take(document);
     app.index = app.places.get(file) ?? 0;
     app.open(app.index, app.file === file);

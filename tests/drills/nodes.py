@@ -8,6 +8,7 @@ do. Prints how many nodes were removed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -63,7 +64,15 @@ def remove_nodes(cluster: Any, marks: Path, kills: int) -> None:
         nodes.remove(node)
         cluster.remove_node(node, allow_graceful=False)
         (marks / f"removed-{number}").touch()
-        nodes.append(cluster.add_node(**ONE_AT_ONCE))
+        nodes.append(added(cluster))
+
+
+def added(cluster: Any) -> Any:
+    """One more node. Ray gives it half a minute to join, which a busy machine may not do."""
+    for _ in range(2):
+        with contextlib.suppress(Exception):
+            return cluster.add_node(**ONE_AT_ONCE)
+    return cluster.add_node(**ONE_AT_ONCE)
 
 
 def busy_node(nodes: list[Any], marks: Path) -> Any:
@@ -82,7 +91,7 @@ def main(out: str, pictures: str, kills: int) -> None:
         initialize_head=True, head_node_args={**ONE_AT_ONCE, "num_cpus": 0, "_system_config": SOON}
     )
     for _ in range(2):
-        cluster.add_node(**ONE_AT_ONCE)
+        added(cluster)
     cluster.wait_for_nodes()
     os.environ["RAY_ADDRESS"] = cluster.address
     for module in (ground, sys.modules[__name__]):
