@@ -59,10 +59,10 @@ TRAIN_FLAGS = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tells the tests that work on a cluster from the others: `.ci/run` has a lane for each."""
+    """Marks the tests that work on the Ray of the session: `.ci/run` has a lane for them."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        if {"cluster", "script_cluster"} & fixtures:
+        if "cluster" in fixtures:
             item.add_marker(pytest.mark.cluster)
         # Their limit counts what they share with others and the first of them sets up.
         long = "script_cluster" in fixtures or item.get_closest_marker("drill")
