@@ -14,6 +14,7 @@ from tests.benchmarks.bench_quality import of_csv
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_round_of_review_raises_average_precision_on_pictures_held_out(
     nnst: Callable[..., Any], shared_data: Path, tmp_path: Path
 ) -> None:

@@ -152,7 +152,7 @@ def test_a_server_gone_in_the_midst_of_training_misses_nothing(
     flags = (*train_flags, "--epochs", "12", "--set", "tracking.start=1")
     process = start_driver("train", crop_set, "--name", "mark", *flags, "--json", at=elsewhere)
     done = elsewhere / "mlruns" / "training"
-    wait_for(lambda: list(done.glob("mark-*/fit/checkpoints/00002/DONE.json")), process)
+    wait_for(lambda: list(done.glob("mark-*/fit/checkpoints/0000[2-9]/DONE.json")), process)
     server.start()
     wait_for(lambda: runs_of(server.client(), "mark"), process)
     server.stop()
@@ -184,8 +184,8 @@ def test_a_model_that_cannot_be_registered_is_kept_and_registered_by_the_same_co
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # it is not there at all
     short = ("start", "finish", "register")
     patience = [word for name in short for word in ("--set", f"tracking.{name}=1")]
-    words = ("train", crop_set, "--name", "kept", *train_flags, *patience)
-    done = nnst(*words, at=elsewhere)
+    words = ("train", crop_set, "--name", "kept", *train_flags)
+    done = nnst(*words, *patience, at=elsewhere)
     assert (done.code, done.out) == (1, "")
     line = done.err.splitlines()[-1]
     assert "the model is trained and could not be registered as kept" in line
@@ -194,8 +194,8 @@ def test_a_model_that_cannot_be_registered_is_kept_and_registered_by_the_same_co
     folder = line.rpartition("scan with --model ")[2]
     digest = models.load(folder).digest
     out = elsewhere / "early"
-    words_of_scan = ("scan", scenes.folder, "--model", folder, "--out", out, *patience[:4])
-    looked = nnst(*words_of_scan, "--json")
+    words_of_scan = ("scan", scenes.folder, "--model", folder, "--out", out)
+    looked = nnst(*words_of_scan, *patience[:4], "--json")
     assert looked.code == 0, looked.err
     assert looked.document["run_id"] == ""
     (problem,) = looked.document["problems"]
@@ -240,7 +240,7 @@ def test_a_killed_driver_leaves_no_number_behind_that_waited(
     (run,) = runs_of(server.client(), "mark")
     wait_for(lambda: points(server.client(), run.info.run_id, "loss"), process)
     server.stop()
-    wait_for(lambda: list(folder.glob("mark-*/fit/checkpoints/0000[56]/DONE.json")), process)
+    wait_for(lambda: list(folder.glob("mark-*/fit/checkpoints/0000[5-8]/DONE.json")), process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
     server.start()
@@ -294,7 +294,7 @@ def test_a_slow_server_slows_neither_training_nor_a_scan(
     assert [row.step for row in history] == list(range(SLOWED))
     times = [row.timestamp / 1000 for row in history]
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
-    assert gaps[len(gaps) // 2] < SLOW_S  # no epoch waited for a request
+    assert gaps[len(gaps) // 4] < SLOW_S  # they would all be longer, if epochs waited for requests
 
 
 # Many at once

@@ -71,7 +71,7 @@ def answers(scan: Path, truth: Path, count: int) -> Counter[str]:
     book = Ledger.open(str(scan), "scan")
     detections = book.read("detections")
     threshold = float(book.plan["identity"]["model"]["threshold"])
-    asked = review.order(detections, threshold, seed=int(book.fingerprint[:8], 16)).rows[:count]
+    asked = review.order(detections, threshold, seed=0).rows[:count]  # the same on every machine
     log = review.VerdictLog(str(scan / "review" / "verdicts.jsonl"))
     known = {Path(image.file).name: image.boxes for image in imglab.read(truth).images}
     said: Counter[str] = Counter()

@@ -236,11 +236,13 @@ def failure(error: Exception, crew: Crew) -> NnstError:
         return JobFailed(_not_started(crew), remedy)
     if isinstance(cause, _FAULTS_OF_CODE):
         again = "it was not tried again, as it would fail again"
-    for number, each in getattr(error, "worker_failures", {}).items():
+        return JobFailed(f"training failed: {_cause(error)}", again)
+    failures = getattr(error, "worker_failures", {})
+    times = f"training failed {crew.settings.failures + 1} times, the last"
+    for number, each in failures.items():
         if fate := _FATES.get(type(each).__name__):
-            what = f"training failed {crew.settings.failures + 1} times, the last as worker"
-            return JobFailed(f"{what} {number} {fate}", again)
-    return JobFailed(f"training failed: {_cause(error)}", again)
+            return JobFailed(f"{times} as worker {number} {fate}", again)
+    return JobFailed(f"{times if failures else 'training failed'}: {_cause(error)}", again)
 
 
 def _not_started(crew: Crew) -> str:

@@ -54,8 +54,11 @@ def search(trials: Trials, how: Search) -> list[Tried]:
     """
     fanout.start()
     failures: dict[int, str] = {}
+    epochs: dict[int, int] = {}  # that each trial has told of
     with Progress("tune", len(trials.points), unit="trials") as progress, _switches():
-        trainer.interruptible(lambda: _fit(trials, how, _teller(progress, failures)))
+        trainer.interruptible(lambda: _fit(trials, how, _teller(progress, failures, epochs)))
+    for number in epochs.keys() - failures.keys():
+        trial.stop(trials, number, epochs[number])  # its process may not be dead yet, and go on
     numbers = range(len(trials.points))
     found = [replace(trial.tried(trials, n), failed=failures.get(n, "")) for n in numbers]
     if failures and not any(each.document for each in found):
@@ -99,18 +102,14 @@ def _relay(trials: Trials) -> Callable[[dict[str, Any]], None]:
             num_cpus=0, max_retries=0, scheduling_strategy=free, runtime_env={"env_vars": here}
         )(trial.study)
         rows: Any = remote.remote(trials, chosen["trial"])  # references, as they come
-        epochs = 0
         try:
             for reference in rows:
-                row = ray.get(reference)
-                epochs = row.get("epoch", epochs)
-                tune.report(_told(row))
+                tune.report(_told(ray.get(reference)))
         except ray.exceptions.RayError as error:
             tune.report({"failed": f"its process died ({type(error).__name__})"})
         except SystemExit:  # by which Tune stops a trial
             # At once: else it sees its workers die first, and says that it failed.
             ray.cancel(rows, force=True, recursive=False)
-            trial.stop(trials, chosen["trial"], epochs)
             raise
 
     return relay
@@ -142,8 +141,8 @@ def _scheduler(how: Search) -> Any:
     return FIFOScheduler()
 
 
-def _teller(progress: Progress, failures: dict[int, str]) -> Callback:
-    """Counts trials, and keeps why some failed."""
+def _teller(progress: Progress, failures: dict[int, str], epochs: dict[int, int]) -> Callback:
+    """Counts trials, and keeps how far each of them was heard of, and why some failed."""
     from ray import tune
 
     class Teller(tune.Callback):
@@ -152,6 +151,8 @@ def _teller(progress: Progress, failures: dict[int, str]) -> Callback:
         ) -> None:
             if "failed" in result:
                 failures[trial.config["trial"]] = result["failed"]
+            else:
+                epochs[trial.config["trial"]] = result["epoch"]
             progress.tick()
 
         def on_trial_complete(
