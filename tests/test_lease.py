@@ -83,7 +83,7 @@ def test_a_second_driver_may_take_over_and_the_first_leaves_it_its_lease(out: st
 
 
 def test_of_another_host_the_last_beat_says_whether_it_lives(out: str) -> None:
-    written(out, beat=time.time() - 50)
+    written(out, beat=time.time() - 59)
     with pytest.raises(JobBusy, match=f"process 7 on {OTHER_HOST}"):
         ledger.check_free(out)
     written(out, beat=time.time() - 61)

@@ -34,7 +34,7 @@ from workflows.tracking import TrackingSettings
 LARGE = int(os.environ.get("NNST_DRILL", "1000")) >= 10_000
 AWAY_S = 60 if LARGE else 6  # how long a server is away
 LOCKED_S = 25 if LARGE else 4  # how long a database is locked; MLflow waits for 20 s by itself
-SLOW_S = 5.0 if LARGE else 1.0  # what a slow server takes for each request
+SLOW_S = 5.0 if LARGE else 2.0  # what a slow server takes for each request
 SLOWED = 12  # epochs that it is told of
 PROCESSES, BATCHES = 8, 200
 
@@ -265,7 +265,7 @@ def test_a_slow_server_slows_neither_training_nor_a_scan(
     train_flags: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Each request takes a second or more. What is recorded is complete all the same."""
+    """Each request takes seconds. What is recorded is complete all the same."""
     server.start()
     slow = Slow(server.uri, SLOW_S)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", slow.uri)
@@ -294,7 +294,7 @@ def test_a_slow_server_slows_neither_training_nor_a_scan(
     assert [row.step for row in history] == list(range(SLOWED))
     times = [row.timestamp / 1000 for row in history]
     gaps = sorted(later - earlier for earlier, later in pairwise(times))
-    assert gaps[len(gaps) // 4] < SLOW_S  # they would all be longer, if epochs waited for requests
+    assert gaps[len(gaps) // 2] < SLOW_S  # no epoch waited for a request
 
 
 # Many at once

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from ray.train.v2._internal.constants import ENABLE_PREEMPTION_WATCHER_ENV_VAR
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from nnst import storage
-from nnst.errors import InputError
+from nnst.errors import InputError, JobFailed
 from nnst.training.settings import TrainingSettings
 from workflows import trainer
 from workflows.clock import Clock
@@ -77,6 +79,29 @@ def test_elastic_training_may_ask_for_more_than_there_is_but_not_for_more_fewest
     assert trainer.world_size(1000, 0.0, fewest=1) == 1000
     with pytest.raises(InputError, match="1000 workers want 1000 CPUs"):
         trainer.world_size(2000, 0.0, fewest=1000)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            WorkerGroupError("", {0: WorkerHealthCheckFailedError("", Exception())}),
+            "training failed 4 times, the last as worker 0 died (killed, crashed or out of memory)",
+        ),
+        (  # the word of a peer, where Ray has not noticed the death yet
+            WorkerGroupError("", {1: RuntimeError("Connection closed by peer")}),
+            "training failed 4 times, the last: RuntimeError: Connection closed by peer",
+        ),
+        (ControllerError(OSError("no space")), "training failed: OSError: no space"),
+        (ControllerError(NameError("nobody")), "training failed: NameError: nobody"),
+    ],
+    ids=["a death", "a peer", "the controller", "the code"],
+)
+def test_of_a_failure_is_told_how_often_and_as_what(error: Exception, told: str) -> None:
+    found = crew.failure(error, Crew(2, 0.0, TrainerSettings(failures=3)))
+    assert isinstance(found, JobFailed)
+    assert found.what == told
+    assert ("not tried again" in found.remedy) is ("NameError" in told)
 
 
 @pytest.mark.parametrize("wrong", [{"start": 0.0}, {"stall": 0.5}, {"failures": -1}])

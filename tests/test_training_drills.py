@@ -190,11 +190,11 @@ def test_a_rank_killed_at_three_steps_changes_no_bit(
     learn: Learn, undisturbed: tuple[Path, Fitted], tmp_path: Path
 ) -> None:
     _, expected = undisturbed
-    found = learn(tmp_path, killed, TrainerSettings(failures=len(KILLS) + 2))
+    found = learn(tmp_path, killed)
     assert {path.name for path in (tmp_path / "marks").glob("killed-*")} == {
         f"killed-{at}" for at in KILLS
     }
-    assert len(begun(tmp_path / "marks")) >= 1 + len(KILLS)
+    assert len(begun(tmp_path / "marks")) == 1 + len(KILLS)
     assert same(found.weights, expected.weights)
     assert found.history == expected.history
 
@@ -256,14 +256,13 @@ def test_a_rank_that_stands_still_is_noticed_and_changes_no_bit(
 ) -> None:
     """The large form waits as long as it is waited by default."""
     _, expected = undisturbed
-    settings = TrainerSettings() if LARGE else TrainerSettings(stall=5)
+    settings = TrainerSettings() if LARGE else TrainerSettings(stall=8)
     found = learn(tmp_path, stopped, settings)
     marks = tmp_path / "marks"
+    first, second = begun(marks)
     stood = (marks / "stopped").stat().st_mtime
-    assert begun(marks)[0] < stood
-    # Its peer heard no word, or Ray did not; a slow machine may stand still once more by itself.
-    noticed = min(at for at in [*times(marks, "failed-0"), *begun(marks)] if at > stood)
-    assert noticed < stood + settings.stall + SLACK_S
+    noticed = min([*times(marks, "failed-0"), second])  # its peer heard no word, or Ray did not
+    assert first < stood < noticed < stood + settings.stall + SLACK_S
     assert settings.stall + SLACK_S <= 150
     assert same(found.weights, expected.weights)
     pid = int((marks / "stopped").read_text())
@@ -280,7 +279,10 @@ def _alive(pid: int) -> bool:
 
 
 def test_workers_that_always_die_are_given_up(learn: Learn, tmp_path: Path) -> None:
-    with pytest.raises(JobFailed, match=r"failed 2 times, the last.*again"):
+    told = (
+        r"failed 2 times, the last( as worker 0 died|: RuntimeError).*again"  # or its peer says so
+    )
+    with pytest.raises(JobFailed, match=told):
         learn(tmp_path, always_killed, TrainerSettings(failures=1))
     assert len(begun(tmp_path / "marks")) == 2
 

@@ -18,12 +18,11 @@ import pytest
 import torch
 
 from nnst.ledger import Ledger
-from tests.drills.ground import LARGE, LIMIT, PICTURES, SHARD, tables, workers
+from tests.drills.ground import LIMIT, PICTURES, SHARD, tables, workers
 from workflows.scoring import ScanTask, scan_shard
 
 SHARDS = -(-PICTURES // SHARD)
 IN_FLIGHT = 2  # for each slot
-LAST = 0.9 if LARGE else 0.8  # share at which it is killed last, while more than those are left
 
 pytestmark = pytest.mark.drill
 
@@ -64,7 +63,7 @@ def test_a_driver_killed_five_times_loses_no_more_than_was_in_flight(
     out = tmp_path / "out"
     most = IN_FLIGHT * int(ray.cluster_resources()["CPU"])
     lost = []
-    for share in (0.1, 0.3, 0.5, 0.7, LAST):
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
         kill_at(out, share, start_driver(*words, out))
         begun = Ledger.open(str(out))
         assert not begun.is_done()

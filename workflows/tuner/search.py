@@ -54,11 +54,11 @@ def search(trials: Trials, how: Search) -> list[Tried]:
     """
     fanout.start()
     failures: dict[int, str] = {}
-    epochs: dict[int, int] = {}  # that each trial has told of
+    stopped: dict[int, int] = {}  # after how many epochs
     with Progress("tune", len(trials.points), unit="trials") as progress, _switches():
-        trainer.interruptible(lambda: _fit(trials, how, _teller(progress, failures, epochs)))
-    for number in epochs.keys() - failures.keys():
-        trial.stop(trials, number, epochs[number])  # its process may not be dead yet, and go on
+        trainer.interruptible(lambda: _fit(trials, how, _teller(progress, failures, stopped)))
+    for number, epochs in stopped.items():
+        trial.stop(trials, number, epochs)  # its process may not be dead yet, and go on
     numbers = range(len(trials.points))
     found = [replace(trial.tried(trials, n), failed=failures.get(n, "")) for n in numbers]
     if failures and not any(each.document for each in found):
@@ -141,8 +141,8 @@ def _scheduler(how: Search) -> Any:
     return FIFOScheduler()
 
 
-def _teller(progress: Progress, failures: dict[int, str], epochs: dict[int, int]) -> Callback:
-    """Counts trials, and keeps how far each of them was heard of, and why some failed."""
+def _teller(progress: Progress, failures: dict[int, str], stopped: dict[int, int]) -> Callback:
+    """Counts trials, and keeps why some failed and where others were stopped."""
     from ray import tune
 
     class Teller(tune.Callback):
@@ -151,8 +151,8 @@ def _teller(progress: Progress, failures: dict[int, str], epochs: dict[int, int]
         ) -> None:
             if "failed" in result:
                 failures[trial.config["trial"]] = result["failed"]
-            else:
-                epochs[trial.config["trial"]] = result["epoch"]
+            elif result["done"]:  # the scheduler says so; a trial that ends by itself tells nothing
+                stopped[trial.config["trial"]] = result["epoch"]
             progress.tick()
 
         def on_trial_complete(
